@@ -1,0 +1,369 @@
+"""The vocabulary of the harness: what a data set, a task, a method, a backbone and a result are.
+
+This module imports nothing of ours, so every other one may speak its words. Shapes: n images, V views, K classes,
+D feature dimensions, M context tokens, W width of the text tower.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import difflib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+SCHEMA = 1
+"""Version of the stored cells. A reader refuses a newer one and must keep reading every older one."""
+
+
+class UserError(Exception):
+    """A user's mistake: one sentence naming the file, key or value and the remedy. The command line exits with 2."""
+
+
+class NotRunnable(Exception):
+    """This method cannot answer this task, and the reason is part of the result: the table shows a hole with it."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The clause that ends a sentence about a wrong name: the likely right ones, else all of them."""
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}?" if close else f"known are: {', '.join(known) or 'none'}."
+
+
+# -- data -------------------------------------------------------------------------------------------------------------
+
+SplitName = Literal["train", "val", "test"]
+Half = Literal["all", "base", "new"]
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a data set is: one TOML file in datasets/. `options` belong to the reader and are checked by it."""
+
+    name: str
+    title: str
+    reader: str
+    templates: tuple[str, ...]
+    licence: str
+    source: str
+    folder: str = ""
+    classes: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    citation: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named protocol. A changed protocol gets a new name, for its numbers are other numbers.
+
+    `source` is where labelled support comes from (None: from the data set that is tested); `tests` are references
+    `data set` or `data set:domain`; `admits` lists the settings of methods that make sense here.
+    """
+
+    name: str
+    title: str
+    setting: Literal["domain-shift", "few-shot", "base-to-new"]
+    tests: tuple[str, ...]
+    admits: tuple[str, ...]
+    backbone: str
+    source: str | None = None
+    shots: tuple[int, ...] = (16,)
+    seeds: int = 5
+    view_seeds: int = 3
+    views: int = 64
+    limit: int | None = None
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A slice of one data set: which domain, which split, which half of its classes."""
+
+    dataset: str
+    split: SplitName
+    domain: str | None = None
+    half: Half = "all"
+
+    @property
+    def name(self) -> str:
+        return self.dataset + (f":{self.domain}" if self.domain else "") + (f"/{self.half}" if self.half != "all" else "")
+
+
+@dataclass(frozen=True)
+class Task:
+    """Learn on `shots` pictures a class of `train` (None: nothing is labelled), answer on `test`.
+
+    `limit` bounds the test pictures (the first ones of the reader's order, which is fixed by the data set).
+    """
+
+    test: Part
+    train: Part | None = None
+    shots: int = 0
+    limit: int | None = None
+
+    @property
+    def name(self) -> str:
+        source = "" if self.train is None or self.train.dataset == self.test.dataset else f" from {self.train.name}"
+        return self.test.name + (f" @{self.shots}{source}" if self.shots else "")
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes to answer with. Logit k belongs to `names[k]`; keyed by position, since names may be equal.
+
+    `rows` are the positions in the data set's own list (base and new halves are renumbered from 0).
+    """
+
+    names: tuple[str, ...]
+    templates: tuple[str, ...]
+    rows: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def permuted(self, order: Sequence[int]) -> Classes:
+        """The same classes in another order."""
+        return replace(self, names=tuple(self.names[i] for i in order), rows=tuple(self.rows[i] for i in order))
+
+
+@dataclass(frozen=True)
+class Support:
+    """Labelled pictures a method may learn from, already encoded.
+
+    features: (n, D) as the image tower gives them, not normalised, from the test transform.
+    labels: (n,) int64 in [0, K).
+    augment: copies -> (n, copies, D), features of seeded random crops and flips; (n, 1, D) where none can be made
+        (a feature bundle), which the runner writes into the record.
+    val: at most min(shots, 4) pictures a class, for methods that choose a hyper-parameter by them; never test data.
+    """
+
+    classes: Classes
+    features: Tensor
+    labels: Tensor
+    augment: Callable[[int], Tensor]
+    val: Support | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Test pictures as the method asked for them; there are no labels in here, and no way to get any.
+
+    features: (n, D) of the test transform, not normalised.
+    views: (n, V, D), view 0 is the test transform and the others are random crops and flips, functions of
+        (view seed, data set, image id) alone; None unless asked for.
+    pixels: (n, 3, H, W) after the backbone's test transform; None unless asked for.
+    """
+
+    ids: tuple[str, ...]
+    features: Tensor
+    views: Tensor | None = None
+    pixels: Tensor | None = None
+
+
+# -- models -----------------------------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class Prompts(Protocol):
+    """The differentiable text path for one list of classes: context vectors in, text features out."""
+
+    def __call__(self, context: Tensor) -> Tensor:
+        """context (M, W), or (K, M, W) one for each class -> text features (K, D), not normalised."""
+        ...
+
+
+class Backbone(Protocol):
+    """A vision-language model. Its parameters never require gradients unless a method unfreezes a copy of them."""
+
+    name: str
+    fingerprint: str
+    dim: int
+    scale: Tensor  # exp(logit_scale), 0-dimensional
+    offers: frozenset[str]  # what it can serve: features, views, pixels, text, images
+
+    def text_features(self, classes: Classes, templates: Sequence[str] | None = None) -> Tensor:
+        """Unit text features (K, D), the normalised mean over `templates` (None: those of the classes)."""
+        ...
+
+    def embed(self, text: str) -> Tensor:
+        """Token embeddings (M, W) of a text without its start and end tokens."""
+        ...
+
+    def prompts(self, classes: Classes, length: int, position: str = "end") -> Prompts:
+        """The path of "[start] [context of `length` tokens] [name] . [end]"; position: where the name stands."""
+        ...
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """Image features (n, D), not normalised, of pixels (n, 3, H, W); differentiable."""
+        ...
+
+
+# -- methods ----------------------------------------------------------------------------------------------------------
+
+Setting = Literal["zero-shot", "few-shot", "test-time", "few-shot+test-time"]
+SETTINGS: tuple[str, ...] = ("zero-shot", "few-shot", "test-time", "few-shot+test-time")
+State = Mapping[str, Tensor]
+"""What a method has learnt: tensors by name, counted as its trainable parameters."""
+Predictor = Callable[[Batch], Tensor]
+"""Test pictures -> logits (n, K). Episodic unless the method is declared online."""
+
+
+class Method(Protocol):
+    """A frozen dataclass whose fields are the hyper-parameters. It keeps no state: what it learns, it returns."""
+
+    needs: ClassVar[frozenset[str]]  # of: features, views, pixels, text (the text tower), images (the image tower)
+    setting: ClassVar[Setting]
+    transfers: ClassVar[bool]  # False: tied to the classes it was fitted on
+    online: ClassVar[bool]  # True: answers depend on the order of the stream
+    grid: ClassVar[Mapping[str, tuple[Any, ...]]]  # the search space, beside the defaults
+
+    def fit(self, support: Support, backbone: Backbone, rng: torch.Generator) -> State:
+        """Learn from the support. Called only where the setting has one."""
+        ...
+
+    def predictor(self, state: State, classes: Classes, backbone: Backbone, rng: torch.Generator) -> Predictor:
+        """Prepare what all pictures share, then answer batch by batch. `state` is empty where nothing was fitted."""
+        ...
+
+    def parameters(self, backbone: Backbone, classes: int) -> int:
+        """How many numbers the method trains, in `fit` or for each test picture."""
+        ...
+
+
+@dataclass(frozen=True)
+class Form:
+    """A registered method: a class with its fields. `extra` forms run only when they are named themselves."""
+
+    name: str
+    title: str
+    family: str
+    method: Method
+    extra: bool = False
+
+    def with_fields(self, **values: Any) -> Form:
+        """The same form with other hyper-parameters."""
+        return replace(self, method=replace(self.method, **values))  # type: ignore[type-var]
+
+    def hyper_parameters(self) -> dict[str, Any]:
+        return {f.name: getattr(self.method, f.name) for f in fields(self.method)}  # type: ignore[arg-type]
+
+
+METHODS: dict[str, Form] = {}
+"""Every registered form in leaderboard order; filled by `register`, read by the command line and the tests."""
+
+
+def register(name: str, *, title: str, family: str | None = None, extra: bool = False, **values: Any):
+    """Class decorator: a method becomes available as `name`, with `values` in place of its default fields."""
+
+    def decorate(cls):
+        if name in METHODS:
+            raise ValueError(f"two methods are registered as {name!r}")
+        METHODS[name] = Form(name, title, family or name, cls(**values), extra)
+        return cls
+
+    return decorate
+
+
+# -- cost -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Phases:
+    """Seconds spent by phase name. A method marks its own parts with `phase`."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    sync: Callable[[], None] = lambda: None
+
+
+_phases: contextvars.ContextVar[Phases | None] = contextvars.ContextVar("phases", default=None)
+
+
+@contextlib.contextmanager
+def measured(phases: Phases) -> Iterator[Phases]:
+    """Let `phase` inside this block write into `phases`."""
+    token = _phases.set(phases)
+    try:
+        yield phases
+    finally:
+        _phases.reset(token)
+
+
+@contextlib.contextmanager
+def phase(name: str) -> Iterator[None]:
+    """Time a part of a method, such as "adapt"; free of effect where nobody measures."""
+    current = _phases.get()
+    if current is None:
+        yield
+        return
+    current.sync()
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        current.sync()
+        current.seconds[name] = current.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one cell cost. Times are wall-clock; memory is the peak above what the process held at the phase's start."""
+
+    fit_s: float = 0.0
+    encode_support_s: float = 0.0
+    encode_ms: float = 0.0  # per test picture, its views included, as measured when it was encoded
+    adapt_ms: float = 0.0  # per test picture
+    predict_ms: float = 0.0  # per test picture
+    memory_fit_mib: float = 0.0
+    memory_predict_mib: float = 0.0
+    memory_how: str = ""
+    image_forwards: int = 0  # pictures and views encoded for the test set
+    text_forwards: int = 0  # prompts encoded, fit and predict together
+    text_backwards: int = 0
+    gflop_per_image: float = 0.0  # encode, adapt and predict of one test picture
+
+
+@dataclass(frozen=True)
+class Record:
+    """One stored cell: a method on a task with a seed, what it answered and what that cost.
+
+    prediction, label: (n,) positions in `classes`; p_true: (n,) probability of the true class; confidence: (n,)
+    probability of the prediction. Where `status` is not "done" there are no arrays and `error` says why in one sentence:
+    "failed" keeps the traceback of an exception, "not-runnable" the reason why the method cannot answer this task.
+    """
+
+    id: str
+    status: Literal["done", "failed", "not-runnable"]
+    method: str
+    title: str
+    family: str
+    setting: Setting
+    fields: Mapping[str, Any]
+    chosen_by: str  # fixed | validation | user
+    task: Task
+    seed: int
+    classes: tuple[str, ...]
+    backbone: str
+    fingerprint: str
+    code: str  # hash of the method's and the harness's code that can change the number
+    precision: str
+    parameters: int
+    support: int  # labelled pictures used, those for choosing a hyper-parameter included
+    cost: Cost
+    notes: tuple[str, ...]
+    provenance: Mapping[str, Any]
+    ids: tuple[str, ...] = ()
+    prediction: Any = None
+    label: Any = None
+    p_true: Any = None
+    confidence: Any = None
+    error: str = ""
+    traceback: str = ""
