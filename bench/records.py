@@ -1,0 +1,341 @@
+"""Stored cells: one folder each, put in place whole or not at all.
+
+    <results>/cells/<task>--<method>--s<seed>--<id>/cell.json         everything but the arrays, for people and programs
+                                                    predictions.npz  ids, prediction, label, p_true, confidence
+
+A cell is written into a temporary folder beside its place, synced, and renamed: a folder with its final name is
+complete, whatever happened to the machine. Nothing here is a pickle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import socket
+import struct
+import uuid
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from bench.api import SCHEMA, Cost, Part, Record, Task, UserError
+
+ARRAYS: dict[str, type] = {
+    "prediction": np.int32,
+    "label": np.int32,
+    "p_true": np.float32,
+    "confidence": np.float32,
+}
+"""The arrays of a cell that is done, each (n,)."""
+NUMBERS = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
+
+
+BROKEN = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    EOFError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+)
+"""What json, zipfile and numpy raise on a file with wrong bytes."""
+
+
+class Damaged(UserError):
+    """A folder that bears a cell's name and is none: the next run makes it again."""
+
+
+class Scan(NamedTuple):
+    """All cells that could be read, by name, and one sentence about each that could not."""
+
+    records: list[Record]
+    warnings: list[str]
+
+
+# -- names ------------------------------------------------------------------------------------------------------------
+
+
+def cell_id(content: Mapping[str, Any]) -> str:
+    """16 hex digits that name everything that can change a cell's number; the order of the keys does not matter."""
+    text = json.dumps(_plain(content), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def folder(root: str | Path, record: Record) -> Path:
+    """Where this cell is stored."""
+    readable = f"{_safe(record.task.name, 60)}--{_safe(record.method, 40)}--s{record.seed}"
+    return Path(root) / "cells" / f"{readable}--{record.id}"
+
+
+def _safe(name: str, length: int) -> str:
+    return re.sub(r"[^A-Za-z0-9._@+=]+", "-", name)[:length].strip("-.") or "x"
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+
+def save(record: Record, root: str | Path, *, replace: bool = False) -> Path:
+    """Store one cell. One that is done stays as it is unless `replace`; a failed one makes room for the new attempt."""
+    place = folder(root, record)
+    arrays = _arrays(record) if record.status == "done" else None
+    content = json.dumps(_content(record), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    temporary = None
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        sweep(root)
+        temporary = _temporary(place.parent)
+        if arrays is not None:
+            with open(temporary / "predictions.npz", "xb") as stream:
+                np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+                _sync(stream)
+        with open(temporary / "cell.json", "x", encoding="utf-8") as stream:
+            stream.write(content + "\n")
+            _sync(stream)
+        _sync_folder(temporary)
+        if _move(temporary, place, replace):
+            _sync_folder(place.parent)
+    except OSError as error:
+        raise UserError(
+            f"the results folder {root} cannot be written ({error.strerror or error}): mend that or name another one."
+        ) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return place
+
+
+def _move(temporary: Path, place: Path, replace: bool) -> bool:
+    """Put the finished folder in place; False where a cell that is done stands there already."""
+    while True:
+        try:
+            temporary.rename(place)
+            return True
+        except (
+            OSError
+        ):  # a rename onto a folder that is not empty fails, which makes this safe between processes
+            if not place.is_dir():
+                raise
+        if not replace and _is_done(place):
+            return False
+        old = _temporary(place.parent)
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            place.rename(old)  # onto an empty folder: allowed, and atomic
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _is_done(place: Path) -> bool:
+    try:
+        return load(place).status == "done"
+    except Damaged:
+        return False
+
+
+def sweep(root: str | Path) -> None:
+    """Remove the temporary folders of processes of this machine that are dead."""
+    here = _host()
+    for path in Path(root, "cells").glob(".tmp-*"):
+        host, _, rest = path.name.removeprefix(".tmp-").rpartition("_")[0].rpartition("_")
+        if host == here and rest.isdecimal() and not _alive(int(rest)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _temporary(parent: Path) -> Path:
+    path = parent / f".tmp-{_host()}_{os.getpid()}_{uuid.uuid4().hex}"
+    path.mkdir()
+    return path
+
+
+def _host() -> str:
+    return _safe(socket.gethostname(), 60)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # somebody else's; not a number of a process: leave it alone
+        return True
+    return True
+
+
+def _sync(stream: Any) -> None:
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def _content(record: Record) -> dict[str, Any]:
+    stored = {
+        f.name: _plain(getattr(record, f.name)) for f in fields(record) if f.name not in ("ids", *ARRAYS)
+    }
+    if record.status != "done":
+        return {"schema": SCHEMA, **stored}
+    right = np.asarray(record.prediction) == np.asarray(record.label)
+    return {
+        "schema": SCHEMA,
+        **stored,
+        "images": len(record.ids),
+        "accuracy": float(right.mean()) if len(right) else None,  # for the eye; reports count anew
+    }
+
+
+def _arrays(record: Record) -> dict[str, np.ndarray]:
+    arrays = {name: np.asarray(getattr(record, name), dtype=kind) for name, kind in ARRAYS.items()}
+    for name, array in arrays.items():
+        if array.shape != (len(record.ids),):
+            raise ValueError(f"{name} has shape {array.shape} for {len(record.ids)} images")
+    return {"ids": np.asarray(record.ids, dtype=np.str_), **arrays}
+
+
+def _plain(value: Any) -> Any:
+    """As JSON can say it. Numbers that JSON does not know are written {"number": "inf"}."""
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else {"number": str(float(value))}
+    if isinstance(value, str):
+        return str(value)
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise TypeError(f"only strings can be keys of what is stored: {list(value)}")
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, AbstractSet):
+        return sorted(_plain(item) for item in value)
+    if isinstance(value, np.ndarray | np.generic | torch.Tensor):
+        return _plain(value.tolist())
+    if isinstance(value, Iterable):
+        return [_plain(item) for item in value]
+    raise TypeError(f"a {type(value).__name__} cannot be stored: {value!r}")
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def load(path: str | Path, predictions: bool = True) -> Record:
+    """Read one cell; without `predictions` its arrays stay on disk."""
+    path = Path(path)
+    try:
+        stored = json.loads((path / "cell.json").read_text(encoding="utf-8"))
+        schema = stored["schema"]
+        if schema > SCHEMA:
+            raise UserError(
+                f"{path} was written by a newer version (schema {schema}, this one reads up to {SCHEMA}): "
+                "update the harness or name another results folder."
+            )
+        record = _record(stored)
+        if record.status == "done":
+            if not predictions and not (path / "predictions.npz").is_file():
+                raise FileNotFoundError("predictions.npz")
+            if predictions:
+                record = Record(
+                    **{**_shallow(record), **_read_arrays(path / "predictions.npz", stored["images"])}
+                )
+        return record
+    except BROKEN as error:
+        raise Damaged(f"{path} is damaged ({_reason(error)}): delete this folder and run again.") from error
+
+
+def scan(root: str | Path, predictions: bool = False) -> Scan:
+    """Every cell below `root`, sorted by name."""
+    records, warnings = [], []
+    for path in sorted(Path(root, "cells").glob("[!.]*--*")):
+        try:
+            records.append(load(path, predictions))
+        except UserError as error:
+            warnings.append(str(error))
+    return Scan(records, warnings)
+
+
+def find(root: str | Path, id: str, predictions: bool = False) -> Record | None:
+    """The cell of that id; None where there is none or a damaged one, which the next `save` replaces."""
+    for path in sorted(Path(root, "cells").glob(f"[!.]*--{id}")):
+        with contextlib.suppress(Damaged):
+            return load(path, predictions)
+    return None
+
+
+def _record(stored: Mapping[str, Any]) -> Record:
+    values = _known(Record, {key: _restored(value) for key, value in stored.items()})
+    task = values["task"]
+    parts = {side: Part(**task[side]) for side in ("test", "train") if task[side] is not None}
+    values["task"] = Task(**{**_known(Task, task), "train": None, **parts})
+    values["cost"] = Cost(**_known(Cost, values["cost"]))
+    return Record(**values)
+
+
+def _known(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that `kind` has fields for: a later version of the same schema may have added some."""
+    missing = [
+        f.name for f in fields(kind) if f.default is f.default_factory is MISSING and f.name not in values
+    ]
+    if missing:
+        raise KeyError(f"no {missing[0]}")
+    return {f.name: values[f.name] for f in fields(kind) if f.name in values}
+
+
+def _restored(value: Any) -> Any:
+    if isinstance(value, dict):
+        if value.keys() == {"number"} and value["number"] in NUMBERS:
+            return NUMBERS[value["number"]]
+        return {key: _restored(item) for key, item in value.items()}
+    return tuple(_restored(item) for item in value) if isinstance(value, list) else value
+
+
+def _shallow(record: Record) -> dict[str, Any]:
+    return {f.name: getattr(record, f.name) for f in fields(record)}
+
+
+def _read_arrays(path: Path, images: int) -> dict[str, Any]:
+    with np.load(path, allow_pickle=False) as stored:
+        arrays: dict[str, Any] = {name: stored[name] for name in ARRAYS}
+        ids = stored["ids"]
+    if any(array.shape != (images,) for array in (*arrays.values(), ids)):
+        raise ValueError(f"predictions.npz does not hold {images} images")
+    return {"ids": _ids(ids.tobytes(), str(ids.dtype)), **arrays}
+
+
+@functools.lru_cache(maxsize=64)
+def _ids(content: bytes, kind: str) -> tuple[str, ...]:
+    """The cells of one task share one tuple, which keeps a thousand of them small."""
+    return tuple(np.frombuffer(content, dtype=kind).tolist())
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"{Path(str(error.filename or error)).name} is missing"
+    text = str(
+        error.strerror
+        if isinstance(error, OSError) and error.strerror
+        else error.args[0]
+        if error.args
+        else ""
+    )
+    return text.splitlines()[0].rstrip(".") if text else type(error).__name__
