@@ -1,0 +1,110 @@
+"""The small CLIP that lives in this repository: architecture, tokenizer and weights of `world-rn`.
+
+CLIP's own architecture in small: a modified ResNet [1, 1, 1, 1] of width 16 on 64 x 64 pixels with attention pooling, and a causal
+transformer of two layers and width 128 over 20 tokens; both end in 128 dimensions. The tokenizer is open_clip's with our own merges.
+`python -m bench pretrain` makes the weights; pretrain.json beside them holds their sha256 and how they came about.
+"""
+
+from __future__ import annotations
+
+import collections
+import gzip
+import hashlib
+import io
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from open_clip.model import CLIP
+from open_clip.tokenizer import SimpleTokenizer
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+FOLDER = Path(__file__).parent / "world_rn"
+CONFIG = FOLDER / "config.json"
+MERGES = FOLDER / "merges.txt.gz"
+WEIGHTS = FOLDER / "weights.safetensors"
+RECORD = FOLDER / "pretrain.json"
+
+
+class DamagedWeights(ValueError):
+    """The weights are not those that the record describes."""
+
+
+def config() -> dict[str, Any]:
+    """`model` (arguments of open_clip's CLIP) and `preprocess` (image size, mean, std)."""
+    return json.loads(CONFIG.read_text())
+
+
+def model() -> CLIP:
+    """The architecture with random weights, from torch's global generator."""
+    return CLIP(**config()["model"], output_dict=False)
+
+
+def tokenizer() -> SimpleTokenizer:
+    """Text -> (n, 20) int64, padded with 0; the end token has the highest number, as CLIP's pooling wants it."""
+    return SimpleTokenizer(bpe_path=str(MERGES), context_length=config()["model"]["text_cfg"]["context_length"])
+
+
+def normalise(pictures: Tensor) -> Tensor:
+    """(n, 3, 64, 64) uint8 -> float32, as the image tower wants it."""
+    preprocess = config()["preprocess"]
+    mean, std = (torch.tensor(preprocess[k], device=pictures.device).view(3, 1, 1) for k in ("mean", "std"))
+    return (pictures.float() / 255 - mean) / std
+
+
+def save(net: CLIP, path: Path) -> str:
+    """Writes the weights in half precision, whole or not at all; returns their sha256."""
+    halves = {k: v.detach().cpu().half().contiguous() if v.is_floating_point() else v.cpu() for k, v in net.state_dict().items()}
+    halves.pop("attn_mask", None)
+    temporary = path.with_suffix(".part")
+    save_file(halves, temporary)
+    temporary.replace(path)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def load(path: Path | None = None) -> CLIP:
+    """The trained model in float32 and eval mode. Without a path: the repository's, checked against its record."""
+    if path is None:
+        path = WEIGHTS
+        if not path.exists():
+            raise FileNotFoundError(f"{path.name} is missing: `python -m bench pretrain` makes it")
+        expected = json.loads(RECORD.read_text())["sha256"]
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        if found != expected:
+            raise DamagedWeights(
+                f"{path.name} is damaged: its sha256 begins with {found[:12]}, expected {expected[:12]}; restore the file or pretrain again"
+            )
+    with torch.random.fork_rng(devices=[]):  # building draws weights that are overwritten at once
+        net = model()
+    weights = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
+    missing, unexpected = net.load_state_dict(weights, strict=False)
+    if unexpected or set(missing) - {"attn_mask"}:
+        raise DamagedWeights(f"{path.name} does not fit the architecture of {CONFIG.name}")
+    return net.eval()
+
+
+def byte_pairs(words: Iterable[str]) -> bytes:
+    """The merges file for words that shall be one token each: the most frequent pair first, ties to the later in the alphabet.
+
+    gzip with time 0, and no newline at the end: open_clip would read it as one more, empty, token.
+    """
+    parts = {word: (*word[:-1], word[-1] + "</w>") for word in words}
+    merges: list[str] = []
+    while counts := collections.Counter(pair for split in parts.values() for pair in zip(split, split[1:])):
+        (left, right), _ = max(counts.items(), key=lambda item: (item[1], item[0]))
+        merges.append(f"{left} {right}")
+        for word, split in parts.items():
+            joined: list[str] = []
+            for piece in split:
+                if joined and joined[-1] == left and piece == right:
+                    joined[-1] = left + right
+                else:
+                    joined.append(piece)
+            parts[word] = tuple(joined)
+    buffer = io.BytesIO()
+    with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as file:
+        file.write(("#version: world-rn\n" + "\n".join(merges)).encode())
+    return buffer.getvalue()
