@@ -224,6 +224,7 @@ class Method(Protocol):
     setting: ClassVar[Setting]
     transfers: ClassVar[bool]  # False: tied to the classes it was fitted on
     online: ClassVar[bool]  # True: answers depend on the order of the stream
+    selection: ClassVar[Literal["fixed", "few-val"]]  # few-val: chooses a hyper-parameter by the support's `val`
     grid: ClassVar[Mapping[str, tuple[Any, ...]]]  # the search space, beside the defaults
 
     def fit(self, support: Support, backbone: Backbone, rng: torch.Generator) -> State:

@@ -36,7 +36,9 @@ def few_shot(
     drop classes afterwards: halves of the classes then share the pictures of the whole.
     """
     if shots < 1:
-        raise UserError(f"shots must be 1 or more, not {shots}: methods without labelled pictures need no draw.")
+        raise UserError(
+            f"shots must be 1 or more, not {shots}: methods without labelled pictures need no draw."
+        )
     train, val = _by_class(train_labels), _by_class(val_labels)
     short = {label: len(places) for label, places in train.items() if len(places) < shots}
     if short:
@@ -48,7 +50,11 @@ def few_shot(
     rng = random.Random(seed)
     support = [place for places in train.values() for place in rng.sample(places, shots)]
     few = min(shots, VALIDATION_SHOTS)
-    chosen = [place for places in val.values() for place in (rng.sample(places, few) if len(places) >= few else places)]
+    chosen = [
+        place
+        for places in val.values()
+        for place in (rng.sample(places, few) if len(places) >= few else places)
+    ]
     return support, chosen
 
 
@@ -80,3 +86,16 @@ def seed(*names: str | int) -> int:
 def generator(*names: str | int) -> torch.Generator:
     """A CPU generator of its own for a purpose; two calls with the same names give the same stream."""
     return torch.Generator().manual_seed(seed(*names))
+
+
+def balanced(labels: Sequence[int], limit: int) -> list[int]:
+    """Positions of `limit` rows that hold the classes as evenly as can be: the first of each class, then the second ...
+
+    Reader order is kept, so that tasks with the same scenes and labels keep the same ones.
+    """
+    seen: Counter[int] = Counter()
+    ranked = []
+    for place, label in enumerate(labels):
+        ranked.append((seen[int(label)], place))
+        seen[int(label)] += 1
+    return sorted(place for _, place in sorted(ranked)[:limit])

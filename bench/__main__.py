@@ -1,0 +1,358 @@
+"""The command line; the only place where everything meets. See `python -m bench --help`."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+import methods  # noqa: F401  fills the registry
+from bench import cards, provenance, records, report, tune
+from bench.api import METHODS, Form, Record, Suite, UserError, nearest
+
+REFERENCE = "zero-shot"
+VIEW_REFERENCES = ("view-mean", "view-mean-confident")
+"""Rows of every table with test-time methods: without them, agreement of views looks like adaptation."""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command -> exit code: 0 done, 1 cells failed, 2 a mistake of the user, 130 interrupted."""
+    errors = Console(stderr=True, soft_wrap=True)
+    args = parser().parse_args(words)
+    try:
+        return args.command(args)
+    except UserError as error:
+        errors.print(f"error: {error}", style="bold red", markup=False, highlight=False)
+        return 2
+    except KeyboardInterrupt:
+        errors.print(
+            "interrupted: every finished cell is stored; the same command goes on from here.", style="yellow"
+        )
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone, as in `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and options."""
+    top = argparse.ArgumentParser(prog="python -m bench", description="Benchmark of methods that adapt CLIP-like models.")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run methods on a suite and print the leaderboard")
+    run.add_argument("--methods", default="all", metavar="NAMES", help="families or forms, comma-separated (default: all)")
+    run.add_argument("--suite", required=True, metavar="NAME", help="a protocol; see `list suites`")
+    run.add_argument("--seeds", type=count, metavar="N", help="replicates 1..N, for training and for views alike")
+    run.add_argument("--shots", metavar="K[,K]", help="labelled pictures a class, instead of the suite's")
+    run.add_argument("--set", action="append", default=[], metavar="NAME.FIELD=VALUE", help="a hyper-parameter of a form or family")
+    run.add_argument("--features", type=Path, metavar="FILE", help="a feature bundle (npz) in place of the suite's data and backbone")
+    run.add_argument("--fresh", action="store_true", help="compute every cell again")
+    run.add_argument("--dry-run", action="store_true", help="print what would run, and stop")
+    _common(run)
+    run.set_defaults(command=run_command)
+
+    show = commands.add_parser("report", help="make the tables again from the stored cells")
+    show.add_argument("--suite", required=True, metavar="NAME")
+    show.add_argument("--results", type=Path, default=Path("results"), metavar="DIR")
+    show.add_argument("--format", default="terminal,md,csv,tex", metavar="LIST", help="of terminal, md, csv, tex (default: all)")
+    show.set_defaults(command=report_command)
+
+    lists = commands.add_parser("list", help="what there is")
+    lists.add_argument("what", choices=["methods", "datasets", "suites", "backbones"])
+    lists.set_defaults(command=list_command)
+
+    choose = commands.add_parser("tune", help="choose hyper-parameters for an embedded backbone on the validation suite")
+    choose.add_argument("--methods", default="all", metavar="NAMES")
+    _common(choose)
+    choose.set_defaults(command=tune_command)
+
+    train = commands.add_parser("pretrain", help="train the embedded backbone on the embedded world again")
+    from bench import pretrain
+
+    pretrain.add_arguments(train)
+    train.set_defaults(command=pretrain.run)
+    return top
+
+
+def _common(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--backbone", metavar="NAME", help="instead of the suite's; see `list backbones`")
+    command.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+    command.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="where cells and tables go")
+    command.add_argument("--cache", type=Path, metavar="DIR", help="where encoded pictures go (default: RESULTS/cache)")
+    command.add_argument("--data-root", type=Path, metavar="DIR", help="the folder that holds the data sets on disk")
+
+
+def count(text: str) -> int:
+    """A whole number above 0; argparse turns the error into its sentence and exit code 2."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, not {text!r}")
+    return int(text)
+
+
+# -- run --------------------------------------------------------------------------------------------------------------
+
+
+def run_command(args: argparse.Namespace) -> int:
+    suite = narrowed(cards.suite(args.suite), args)
+    wanted = select(args.methods, suite)
+    changed = settings(args.set, wanted)
+    writable(args.results)
+    with bars() as observer:
+        runner, suite = make_runner(args, suite, observer)
+        choices = tune.chosen(runner.backbone.name)
+        forms, chosen_by = [], {}
+        for form in wanted:
+            user = changed.get(form.name, {})
+            forms.append(tune.apply(form, choices).with_fields(**user))
+            chosen_by[form.name] = "user" if user else "validation" if form.name in choices else "fixed"
+        from bench.runner import plan
+
+        cells = plan(suite, forms, chosen_by)
+        if not args.dry_run:
+            outcome = runner.run(cells, fresh=args.fresh)
+    console = Console()
+    if args.dry_run:
+        return dry_run(console, runner, cells)
+    finished = [whole(args.results, record) for record in outcome.records]
+    board = report.leaderboard(suite, finished, [form.name for form in forms])
+    report.show(board, console)
+    for path in report.write(suite, board, args.results):
+        console.print(f"wrote {path}", highlight=False)
+    cells_at = args.results / "cells"
+    console.print(f"{len(cells)} cells in {cells_at}: {outcome.found} found, {len(cells) - outcome.found} run.", highlight=False)
+    for record in outcome.failed:
+        console.print(f"failed: {record.title} on {record.task.name}, seed {record.seed}: {record.error}", markup=False)
+    return 1 if outcome.failed else 0
+
+
+def whole(results: Path, record: Record) -> Record:
+    """The record with its predictions, read back where the runner left them on disk."""
+    if record.status != "done" or record.prediction is not None:
+        return record
+    return records.find(results, record.id, predictions=True) or record
+
+
+def narrowed(suite: Suite, args: argparse.Namespace) -> Suite:
+    """The suite with the seeds and shots of the command line."""
+    if args.seeds:
+        suite = replace(suite, seeds=args.seeds, view_seeds=args.seeds)
+    if args.shots:
+        words = args.shots.split(",")
+        if not all(word.isdecimal() and int(word) > 0 for word in words):
+            raise UserError(f"--shots {args.shots!r} must be whole numbers above 0 with commas, such as 1,4,16.")
+        suite = replace(suite, shots=tuple(dict.fromkeys(map(int, words))))
+    return suite
+
+
+def select(names: str, suite: Suite) -> list[Form]:
+    """The forms that were asked for and that the suite admits, in leaderboard order, references included.
+
+    A family stands for its forms that are not `extra`; where a word names both, the family is meant.
+    """
+    families: dict[str, list[Form]] = {}
+    for form in METHODS.values():
+        families.setdefault(form.family, []).append(form)
+    wanted = {REFERENCE}
+    for name in dict.fromkeys(word.strip() for word in names.split(",")):
+        if name == "all":
+            found = [form for form in METHODS.values() if not form.extra]
+        elif name in families:
+            found = [form for form in families[name] if not form.extra]
+        elif name in METHODS:
+            found = [METHODS[name]]
+        else:
+            raise UserError(f"unknown method {name!r}: {nearest(name, [*families, *METHODS])}")
+        admitted = [form for form in found if form.method.setting in suite.admits]
+        if not admitted:
+            kinds = " and ".join(sorted({form.method.setting for form in found}))
+            raise UserError(f"suite {suite.name!r} admits {', '.join(suite.admits)}; method {name!r} is {kinds}: choose another suite.")
+        wanted.update(form.name for form in admitted)
+    if any("test-time" in METHODS[name].method.setting for name in wanted):
+        wanted.update(name for name in VIEW_REFERENCES if METHODS[name].method.setting in suite.admits)
+    return [form for form in METHODS.values() if form.name in wanted]
+
+
+def settings(words: Sequence[str], wanted: Sequence[Form]) -> dict[str, dict[str, Any]]:
+    """`rada.alpha=0.5` for every wanted form of that name or family that has the field."""
+    changed: dict[str, dict[str, Any]] = {}
+    for word in words:
+        target, equals, text = word.partition("=")
+        name, dot, key = target.partition(".")
+        if not equals or not dot:
+            raise UserError(f"--set {word!r} must look like rada.alpha=0.5.")
+        forms = [form for form in wanted if name in (form.name, form.family)]
+        if not forms:
+            raise UserError(f"--set {word!r}: {name!r} is not among the methods of this run: {nearest(name, [f.name for f in wanted])}")
+        having = [form for form in forms if key in form.hyper_parameters()]
+        if not having:
+            known = sorted({key for form in forms for key in form.hyper_parameters()})
+            raise UserError(f"--set {word!r}: {name!r} has no field {key!r}; {nearest(key, known)}")
+        for form in having:
+            changed.setdefault(form.name, {})[key] = parsed(word, text, form.hyper_parameters()[key])
+    return changed
+
+
+def parsed(word: str, text: str, default: Any) -> Any:
+    """The value in the type of the field's default."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if isinstance(default, tuple) and isinstance(value, str | list):
+        value = tuple(value.split(",")) if isinstance(value, str) else tuple(value)
+    if default is not None and type(value) is not type(default):
+        raise UserError(f"--set {word!r}: the value must be of type {type(default).__name__}, as in {default!r}.")
+    return value
+
+
+def writable(results: Path) -> None:
+    """Refuse before anything is computed where nothing could be stored."""
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        probe = results / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"results folder {results} cannot be written ({error.strerror}): use --results DIR.") from error
+
+
+def make_runner(args: argparse.Namespace, suite: Suite, observer: Any):
+    """The runner for these options; a feature bundle stands in for the suite's data and backbone."""
+    from bench import backbone, readers
+    from bench.cache import Cache
+    from bench.features import Features
+    from bench.runner import Runner
+
+    bundle = None
+    if getattr(args, "features", None):
+        bundle = readers.bundle(args.features)
+        model: Any = backbone.Stored(f"features:{bundle.card.name}", bundle.text, bundle.scale, bundle.fingerprint)
+        shots = tuple(k for k in suite.shots if k in bundle.shots)
+        if not shots:
+            raise UserError(f"{args.features} holds {list(bundle.shots)} shots, suite {suite.name!r} asks for {list(suite.shots)}: use --shots.")
+        suite = replace(suite, tests=(bundle.card.name,), source=None, shots=shots)
+    else:
+        model = backbone.load(args.backbone or suite.backbone, args.device)
+    features = Features(model, Cache(args.cache or args.results / "cache"), observer.step)
+    runner = Runner(features, args.results, args.data_root, suite.views, bundle, provenance.command(), observer)
+    return runner, suite
+
+
+def dry_run(console: Console, runner: Any, cells: Sequence[Any]) -> int:
+    """What would run, and what of it is already there."""
+    known = {record.id for record in records.scan(runner.results).records if record.status != "failed"}
+    table = Table("method", "setting", "cells", "already there", "tasks")
+    by_form: dict[str, list[Any]] = {}
+    for cell in cells:
+        by_form.setdefault(cell.form.name, []).append(cell)
+    for name, group in by_form.items():
+        there = sum(runner.cell_id(cell) in known for cell in group)
+        tasks = ", ".join(dict.fromkeys(cell.task.name for cell in group))
+        table.add_row(name, group[0].form.method.setting, str(len(group)), str(there), tasks)
+    console.print(table)
+    console.print(f"{len(cells)} cells; nothing was run.")
+    return 0
+
+
+@contextlib.contextmanager
+def bars() -> Iterator[Any]:
+    """Progress on standard error: cells in all, and the work inside the present one."""
+    from bench.runner import Observer
+
+    columns = (TextColumn("{task.description:<44.44}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        cells = progress.add_task("cells", total=None)
+        inner = progress.add_task("", total=None, visible=False)
+
+        def cell(done: int, total: int, text: str) -> None:
+            progress.update(cells, completed=done, total=total, description="cells")
+
+        def step(text: str, done: int, total: int) -> None:
+            progress.update(inner, completed=done, total=total, description=text, visible=True)
+
+        yield Observer(cell, step)
+
+
+# -- the others -------------------------------------------------------------------------------------------------------
+
+
+def report_command(args: argparse.Namespace) -> int:
+    formats = args.format.split(",")
+    for name in formats:
+        if name not in ("terminal", "md", "csv", "tex"):
+            raise UserError(f"unknown format {name!r}: {nearest(name, ['terminal', 'md', 'csv', 'tex'])}")
+    if not (args.results / "cells").is_dir():
+        raise UserError(f"{args.results} holds no cells: run a suite first, or name its folder by --results DIR.")
+    suite = cards.suite(args.suite)
+    found = records.scan(args.results, predictions=True)
+    board = report.leaderboard(suite, found.records, list(METHODS))
+    console = Console()
+    for warning in found.warnings:
+        console.print(warning, style="yellow", markup=False)
+    if "terminal" in formats:
+        report.show(board, console)
+    for path in report.write(suite, board, args.results, [name for name in formats if name != "terminal"]):
+        console.print(f"wrote {path}", highlight=False)
+    return 0
+
+
+def list_command(args: argparse.Namespace) -> int:
+    console = Console()
+    if args.what == "methods":
+        table = Table("form", "family", "title", "setting", "needs", "fields")
+        for form in METHODS.values():
+            values = ", ".join(f"{f.name}={getattr(form.method, f.name)!r}" for f in fields(form.method))  # type: ignore[arg-type]
+            note = " (only by name)" if form.extra else ""
+            table.add_row(form.name, form.family, form.title + note, form.method.setting, ", ".join(sorted(form.method.needs)), values)
+    elif args.what == "datasets":
+        table = Table("data set", "title", "reader", "domains", "licence")
+        for card in cards.cards().values():
+            table.add_row(card.name, card.title, card.reader, ", ".join(card.domains), card.licence)
+    elif args.what == "suites":
+        table = Table("suite", "title", "setting", "tests", "admits", "shots", "seeds")
+        for suite in cards.suites().values():
+            shots = ", ".join(map(str, suite.shots))
+            table.add_row(suite.name, suite.title, suite.setting, ", ".join(suite.tests), ", ".join(suite.admits), shots, str(suite.seeds))
+    else:
+        from bench.backbone import EMBEDDED
+
+        table = Table("backbone", "what it is")
+        for name, text in EMBEDDED.items():
+            table.add_row(name, text)
+        table.add_row("ARCHITECTURE:WEIGHTS", "any model of open_clip, such as ViT-B-16:openai; WEIGHTS is a tag or a path")
+    console.print(table)
+    return 0
+
+
+def tune_command(args: argparse.Namespace) -> int:
+    suite = cards.suite(tune.SUITE)
+    writable(args.results)
+    with bars() as observer:
+        runner, suite = make_runner(args, suite, observer)
+        if not tune.place(runner.backbone.name).parent.is_dir():
+            raise UserError(f"backbone {runner.backbone.name!r} is not embedded: its methods keep the published defaults.")
+        found = tune.tune(runner, select(args.methods, suite), suite)
+    path = tune.write(runner.backbone.name, found)
+    table = Table("form", "chosen", "validation accuracy", "all scores")
+    for name, entry in found["forms"].items():
+        best = max(score["accuracy"] for score in entry["scores"])
+        table.add_row(name, str(entry["chosen"]), f"{best:.3f}", " ".join(f"{s['accuracy']:.3f}" for s in entry["scores"]))
+    Console().print(table)
+    Console().print(f"wrote {path}", highlight=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

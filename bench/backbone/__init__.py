@@ -1,0 +1,195 @@
+"""Vision-language models behind one small surface. The only package that imports open_clip.
+
+`load("world-rn")` is the embedded model; `load("ARCHITECTURE:WEIGHTS")` any model of open_clip, such as
+`ViT-B-16:openai`, with WEIGHTS a tag of open_clip or a path of a checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bench.api import Classes, NotRunnable, UserError, nearest
+from bench.backbone.text import PromptPath, text_tower
+from bench.backbone.transforms import Crops, Transform
+
+__all__ = ["Counts", "Crops", "OpenClip", "Stored", "Transform", "EMBEDDED", "load"]
+
+EMBEDDED = {"world-rn": "CLIP's ModifiedResNet at 64 px, 1.9 M parameters, trained on the embedded world"}
+OFFERS = frozenset({"features", "views", "pixels", "text", "images"})
+
+
+@dataclass
+class Counts:
+    """Forward and backward passes since the last reset, in pictures and prompts."""
+
+    images: int = 0
+    texts: int = 0
+    text_backwards: int = 0
+
+
+class OpenClip:
+    """An open_clip model as `bench.api.Backbone`: frozen, in evaluation mode, float32."""
+
+    offers = OFFERS
+    precision = "fp32"
+
+    def __init__(self, model: nn.Module, tokenizer, name: str, transform: Transform, weights: str) -> None:
+        """weights: sha256 of the weights, part of the fingerprint."""
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer, self.name, self.transform = tokenizer, name, transform
+        self.counts = Counts()
+        parts = [name, weights, asdict(transform), self.precision]
+        self.fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        self.device = next(model.parameters()).device
+        self.scale = model.logit_scale.detach().exp().reshape(())
+        probe = torch.zeros(1, 3, transform.size, transform.size, device=self.device)
+        with torch.no_grad():
+            self.dim = int(model.encode_image(probe).shape[1])
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """(n, 3, H, W) -> (n, D), not normalised; differentiable with respect to the pixels."""
+        self.counts.images += len(pixels)
+        return self.model.encode_image(pixels.to(self.device))
+
+    @torch.no_grad()
+    def text_features(self, classes: Classes, templates: Sequence[str] | None = None) -> Tensor:
+        """Unit text features (K, D): each template's feature normalised, averaged, normalised again."""
+        total = torch.zeros(len(classes), self.dim, device=self.device)
+        for template in templates or classes.templates:
+            prompts = [fill(template, name) for name in classes.names]
+            for start in range(0, len(prompts), 256):
+                tokens = self._tokens(prompts[start : start + 256])
+                features = self.model.encode_text(tokens)
+                self.counts.texts += len(tokens)
+                total[start : start + 256] += nn.functional.normalize(features, dim=-1)
+        return nn.functional.normalize(total, dim=-1)
+
+    def _tokens(self, prompts: list[str]) -> Tensor:
+        return self.tokenizer(prompts).to(self.device)
+
+    def embed(self, text: str) -> Tensor:
+        """Token embeddings (M, W) of the words of `text`."""
+        tower = text_tower(self.model)
+        ids = torch.tensor(self.tokenizer.encode(text), device=self.device)
+        return tower.token_embedding(ids).detach()
+
+    def prompts(self, classes: Classes, length: int, position: str = "end") -> PromptPath:
+        return PromptPath(text_tower(self.model), self.tokenizer, classes.names, length, position, self._count_texts)
+
+    def _count_texts(self, features: Tensor) -> None:
+        self.counts.texts += len(features)
+        if features.requires_grad:
+            features.register_hook(self._count_backward)
+
+    def _count_backward(self, grad: Tensor) -> None:
+        self.counts.text_backwards += len(grad)
+
+
+class Stored:
+    """Features of a backbone that is not at hand: texts of known classes, no tower. Implements `bench.api.Backbone`.
+
+    text: (K, D), one row for each class of the data set.
+    """
+
+    offers = frozenset({"features"})
+    precision = "as stored"
+
+    def __init__(self, name: str, text: np.ndarray, scale: float, fingerprint: str) -> None:
+        self.name, self.fingerprint = name, fingerprint
+        self.text = nn.functional.normalize(torch.from_numpy(np.asarray(text, np.float32)), dim=-1)
+        self.scale = torch.tensor(float(scale))
+        self.dim = self.text.shape[1]
+        self.device = torch.device("cpu")
+        self.counts = Counts()
+
+    def text_features(self, classes: Classes, templates: Sequence[str] | None = None) -> Tensor:
+        """The stored texts of these classes, whatever the template asked for: the bundle's prompts are its own."""
+        return self.text[list(classes.rows)]
+
+    def embed(self, text: str) -> Tensor:
+        raise NotRunnable("needs a text tower, and a feature bundle holds none")
+
+    def prompts(self, classes: Classes, length: int, position: str = "end") -> PromptPath:
+        raise NotRunnable("needs a text tower, and a feature bundle holds none")
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        raise NotRunnable("needs an image tower, and a feature bundle holds none")
+
+
+def fill(template: str, name: str) -> str:
+    """The prompt of one class; braces elsewhere in the template or the name stay as they are."""
+    return template.replace("{}", name.replace("_", " "), 1)
+
+
+@contextlib.contextmanager
+def counted(backbone: OpenClip | Stored) -> Iterator[Counts]:
+    """Counts from zero inside the block."""
+    before, backbone.counts = backbone.counts, Counts()
+    try:
+        yield backbone.counts
+    finally:
+        backbone.counts = before
+
+
+def load(name: str, device: str = "cpu") -> OpenClip:
+    """The named backbone, ready to use; UserError where the name or the weights are not to be had."""
+    target = _device(device)
+    if name in EMBEDDED:
+        from bench.backbone import embedded
+
+        loaded = embedded.load()
+        return OpenClip(loaded.model.to(target), loaded.tokenizer, name, loaded.transform, loaded.sha256)
+    architecture, _, weights = name.partition(":")
+    import open_clip
+
+    if architecture not in open_clip.list_models():
+        raise UserError(f"unknown backbone {name!r}: {nearest(architecture, [*EMBEDDED, *open_clip.list_models()])}")
+    if not weights:
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(architecture)[:6]) or "none"
+        raise UserError(f"backbone {name!r} names no weights: write {architecture}:TAG (tags: {tags}) or a path.")
+    try:
+        model = open_clip.create_model(architecture, pretrained=weights, require_pretrained=True)
+        tokenizer = open_clip.get_tokenizer(architecture)
+    except Exception as error:  # open_clip and the hub raise many kinds; each means the same to the user
+        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"weights {weights!r} of backbone {architecture!r} cannot be loaded ({reason}): run once with network, or "
+            f"give a local checkpoint as {architecture}:PATH."
+        ) from error
+    config = open_clip.get_model_preprocess_cfg(model)
+    size = config["size"]
+    transform = Transform(
+        size=size if isinstance(size, int) else size[0],
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        interpolation=config.get("interpolation", "bicubic"),
+        squash=config.get("resize_mode", "shortest") == "squash",
+    )
+    return OpenClip(model.to(target), tokenizer, name, transform, weights_hash(model))
+
+
+def weights_hash(model: nn.Module) -> str:
+    """sha256 over the names and bytes of all weights, the same however they were stored."""
+    digest = hashlib.sha256()
+    for key, value in sorted(model.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().float().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"unknown device {name!r}: use cpu, cuda or cuda:N.") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"device {name!r} was asked for but no CUDA device is available: use --device cpu.")
+    return device

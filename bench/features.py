@@ -1,0 +1,153 @@
+"""From rows of pictures to what a method asked for: features, views or pixels, encoded once and kept.
+
+Every random crop is a function of (seed, data set, picture id) alone, so all methods see the same ones, in any order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench import sampling
+from bench.api import Batch, Classes, Support, phase
+from bench.backbone import Crops, OpenClip, Stored
+from bench.cache import Cache, Entry
+from bench.readers import Rows
+
+ENCODE = 512  # pictures or views that pass the image tower together
+SUPPORT_CROPS = Crops(interpolation="bicubic")  # the CoOp line's training augmentation
+VIEW_CROPS = Crops()  # TPT's views
+
+
+@dataclass
+class Encoded:
+    """What encoding one set of rows cost: seconds as measured when it was done, now or by an earlier run."""
+
+    seconds: float = 0.0
+    forwards: int = 0
+    augmented: bool = False  # random crops of the support were asked for
+
+
+@dataclass
+class Features:
+    """Encodes rows with one backbone through one cache. `tick(text, done, total)` reports progress."""
+
+    backbone: OpenClip | Stored
+    cache: Cache
+    tick: Callable[[str, int, int], None] = lambda text, done, total: None
+
+    def plain(self, rows: Rows, dataset: str) -> tuple[Tensor, Encoded]:
+        """(n, D) features of the test transform."""
+        if rows.features is not None:
+            return torch.from_numpy(np.asarray(rows.features, np.float32)), Encoded()
+        backbone = self._encoder()
+
+        def fill(out: np.ndarray) -> None:
+            for start, pictures in self._pictures(rows, dataset, ENCODE):
+                encoded = self._encode(backbone.transform.test(pictures))
+                out[start : start + len(encoded)] = encoded.numpy()
+
+        entry = self._entry(rows, dataset, {"what": "test transform"}, (len(rows.ids), backbone.dim), fill)
+        return _tensor(entry), Encoded(entry.seconds, len(rows.ids))
+
+    def crops(self, rows: Rows, dataset: str, count: int, recipe: Crops, seed: int, purpose: str) -> tuple[Tensor, Encoded]:
+        """(n, count, D) features of random crops and flips."""
+        backbone = self._encoder()
+
+        def fill(out: np.ndarray) -> None:
+            for start, pictures in self._pictures(rows, dataset, max(1, ENCODE // count)):
+                views = [
+                    backbone.transform.crops(picture, count, recipe, sampling.generator(purpose, seed, dataset, id_))
+                    for picture, id_ in zip(pictures, rows.ids[start:], strict=False)
+                ]
+                out[start : start + len(views)] = self._encode(torch.cat(views)).view(len(views), count, -1).numpy()
+
+        key = {"what": purpose, "recipe": asdict(recipe), "seed": seed}
+        entry = self._entry(rows, dataset, key, (len(rows.ids), count, backbone.dim), fill)
+        return _tensor(entry), Encoded(entry.seconds, len(rows.ids) * count)
+
+    def support(self, rows: Rows, val: Rows | None, classes: Classes, dataset: str, seed: int) -> tuple[Support, Encoded]:
+        """The support as methods see it, and what encoding it has cost so far (crops add to it when they are made)."""
+        device = self.backbone.device
+        features, cost = self.plain(rows, dataset)
+
+        def augment(copies: int) -> Tensor:
+            cost.augmented = True
+            if rows.features is not None:
+                return features[:, None].to(device)
+            with phase("encode"):
+                crops, spent = self.crops(rows, dataset, copies, SUPPORT_CROPS, seed, "support crops")
+            cost.seconds += spent.seconds
+            cost.forwards += spent.forwards
+            return crops.to(device)
+
+        held = None
+        if val is not None and len(val.ids):
+            held_features, spent = self.plain(val, dataset)
+            cost.seconds += spent.seconds
+            cost.forwards += spent.forwards
+            held = Support(
+                classes,
+                held_features.to(device),
+                torch.from_numpy(val.labels).to(device),
+                lambda copies: held_features[:, None].to(device),
+            )
+        labels = torch.from_numpy(rows.labels).to(device)
+        return Support(classes, features.to(device), labels, augment, held), cost
+
+    def batches(
+        self, rows: Rows, dataset: str, needs: frozenset[str], view_seed: int, views: int, size: int = 100
+    ) -> tuple[Callable[[], Iterator[Batch]], Encoded]:
+        """Test pictures in batches, as often as asked, and what encoding them cost. Labels stay behind."""
+        features, cost = self.plain(rows, dataset)
+        crops = None
+        if "views" in needs:
+            crops, spent = self.crops(rows, dataset, views - 1, VIEW_CROPS, view_seed, "views")
+            cost = Encoded(cost.seconds + spent.seconds, cost.forwards + spent.forwards)
+
+        def serve() -> Iterator[Batch]:
+            device = self.backbone.device
+            for start in range(0, len(rows.ids), size):
+                part = slice(start, start + size)
+                plain = features[part].to(device)
+                stack = None if crops is None else torch.cat([plain[:, None], crops[part].to(device)], 1)
+                pixels = None
+                if "pixels" in needs:
+                    pixels = self._encoder().transform.test(rows.load(range(len(rows.ids))[part])).to(device)
+                yield Batch(rows.ids[part], plain, stack, pixels)
+
+        return serve, cost
+
+    def _encoder(self) -> OpenClip:
+        if not isinstance(self.backbone, OpenClip):
+            raise TypeError("a feature bundle cannot encode; the runner checks `offers` first")
+        return self.backbone
+
+    @torch.no_grad()
+    def _encode(self, pixels: Tensor) -> Tensor:
+        backbone = self._encoder()
+        return torch.cat([backbone.encode_images(chunk).float().cpu() for chunk in pixels.split(ENCODE)])
+
+    def _pictures(self, rows: Rows, dataset: str, size: int):
+        for start in range(0, len(rows.ids), size):
+            self.tick(f"encoding {dataset}", start, len(rows.ids))
+            yield start, rows.load(range(start, min(start + size, len(rows.ids))))
+        self.tick(f"encoding {dataset}", len(rows.ids), len(rows.ids))
+
+    def _entry(self, rows: Rows, dataset: str, key: dict, shape: tuple[int, ...], fill) -> Entry:
+        whole = {**key, "backbone": self.backbone.fingerprint, "dataset": dataset, "rows": rows_hash(rows)}
+        return self.cache.array(whole, shape, fill)
+
+
+def rows_hash(rows: Rows) -> str:
+    """Hash of which pictures stand in which order: the source's fingerprint and the ids."""
+    return hashlib.sha256("\n".join([rows.fingerprint, *rows.ids]).encode()).hexdigest()[:24]
+
+
+def _tensor(entry: Entry) -> Tensor:
+    return torch.from_numpy(entry.array)

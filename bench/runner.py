@@ -1,0 +1,388 @@
+"""Plan -> cells -> records. Resumes where it stopped; a failed cell is a result; nothing finished is lost.
+
+A cell is (method, task, seed). Cells that share a fit (same method, support and seed) are run together, so that a
+method fitted once answers all tasks that follow from it; what a cell contains never depends on which others are run.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench import cards, provenance, readers, records, sampling
+from bench.api import (
+    SCHEMA,
+    Batch,
+    Card,
+    Classes,
+    Cost,
+    Form,
+    NotRunnable,
+    Part,
+    Predictor,
+    Record,
+    State,
+    Suite,
+    Task,
+)
+from bench.backbone import OpenClip, Stored, counted
+from bench.features import Features, rows_hash
+from bench.meter import flops, meter
+from bench.readers import Rows
+
+ROOT_SEED = 0
+HARNESS = ("sampling", "features", "backbone", "backbone.text", "backbone.transforms")
+"""Modules whose code can change a number; their hash is part of every cell's id. Readers hash what they read."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a fit left behind: the learnt state, the classes it knows, and what it cost."""
+
+    state: State
+    names: tuple[str, ...] = ()
+    support: int = 0
+    seconds: float = 0.0
+    encode_seconds: float = 0.0
+    memory_mib: float = 0.0
+    texts: int = 0
+    text_backwards: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One planned result. `chosen_by`: who chose the hyper-parameters: fixed, validation or user."""
+
+    form: Form
+    task: Task
+    seed: int
+    chosen_by: str = "fixed"
+
+
+@dataclass
+class Outcome:
+    """What became of a run: the records of its plan in order, and how many were already there."""
+
+    records: list[Record] = field(default_factory=list)
+    found: int = 0
+
+    @property
+    def failed(self) -> list[Record]:
+        return [record for record in self.records if record.status == "failed"]
+
+
+@dataclass
+class Observer:
+    """Where progress goes; the command line shows bars, tests and other callers need nothing."""
+
+    cell: Callable[[int, int, str], None] = lambda done, total, text: None
+    step: Callable[[str, int, int], None] = lambda text, done, total: None
+
+
+# -- planning ---------------------------------------------------------------------------------------------------------
+
+
+def seeds_of(form: Form, suite: Suite) -> range:
+    """Replicates 1..S: one for what has no chance in it, the view seeds for test time, else the seeds for training."""
+    setting = form.method.setting
+    if setting == "zero-shot":
+        return range(1, 2)
+    return range(1, 1 + (suite.view_seeds if "test-time" in setting else suite.seeds))
+
+
+def plan(suite: Suite, forms: Iterable[Form], chosen_by: Mapping[str, str] | None = None) -> list[Cell]:
+    """Each (method, task, seed) of the suite once; methods without support have the task without its support."""
+    cells: dict[Cell, None] = {}
+    for form in forms:
+        if form.method.setting not in suite.admits:
+            continue
+        learns = form.method.setting.startswith("few-shot")
+        for seed in seeds_of(form, suite):
+            for task in cards.tasks(suite):
+                task = task if learns else cards.unsupported(task)
+                cells[Cell(form, task, seed, (chosen_by or {}).get(form.name, "fixed"))] = None
+    return list(cells)
+
+
+# -- running ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Runner:
+    """Runs cells of one backbone into one results folder."""
+
+    features: Features
+    results: Path
+    data_root: Path | None = None
+    views: int = 64
+    bundle: readers.Bundle | None = None
+    command: str = ""
+    observer: Observer = field(default_factory=Observer)
+
+    @property
+    def backbone(self) -> OpenClip | Stored:
+        return self.features.backbone
+
+    def run(self, cells: Sequence[Cell], fresh: bool = False) -> Outcome:
+        """Every cell's record: found, made, failed or not runnable. Interrupted, all that was finished is stored."""
+        outcome = Outcome()
+        made: dict[Cell, Record] = {}
+        missing: dict[tuple, list[tuple[Cell, str]]] = {}
+        known = {} if fresh else {r.id: r for r in records.scan(self.results).records if r.status != "failed"}
+        for cell in cells:
+            id_ = self.cell_id(cell)
+            if id_ in known:
+                made[cell] = known[id_]
+                outcome.found += 1
+            else:
+                key = (cell.form.name, cell.form.method, cell.task.train, cell.task.shots, cell.seed)
+                missing.setdefault(key, []).append((cell, id_))
+        done = outcome.found
+        self.observer.cell(done, len(cells), "")
+        for group in missing.values():
+            for cell, record in self._group(group):
+                records.save(record, self.results, replace=fresh)
+                made[cell] = record
+                done += 1
+                self.observer.cell(done, len(cells), f"{record.title} on {record.task.name}, seed {record.seed}")
+        outcome.records = [made[cell] for cell in cells]
+        return outcome
+
+    def cell_id(self, cell: Cell) -> str:
+        """Hash of all that can change the cell's number."""
+        rows = [self._test_rows(cell.task)]
+        if cell.task.train is not None:
+            rows += [rows for rows in self._support_rows(cell.task, cell.seed) if rows is not None]
+        return records.cell_id(
+            {
+                "schema": SCHEMA,
+                "method": cell.form.name,
+                "fields": cell.form.hyper_parameters(),
+                "code": code_hash(cell.form),
+                "task": cell.task,
+                "templates": self._card(cell.task.test.dataset).templates,
+                "data": [rows_hash(part) for part in rows],
+                "seed": cell.seed,
+                "views": self.views if "views" in cell.form.method.needs else 0,
+                "backbone": self.backbone.fingerprint,
+                "precision": self.backbone.precision,
+            }
+        )
+
+    def _group(self, group: list[tuple[Cell, str]]) -> Iterator[tuple[Cell, Record]]:
+        """The cells of one fit, one after the other."""
+        first = group[0][0]
+        lacking = first.form.method.needs - self.backbone.offers
+        fitted: Fitted | Exception
+        if lacking:
+            fitted = NotRunnable(f"needs {' and '.join(sorted(lacking))}, which {self.backbone.name} does not offer")
+        else:
+            try:
+                fitted = self._fit(first)
+            except UserError:
+                raise
+            except Exception as error:
+                fitted = error
+        for cell, id_ in group:
+            if isinstance(fitted, Exception):
+                yield cell, self._unfinished(cell, id_, fitted)
+                continue
+            try:
+                yield cell, self._answer(cell, id_, fitted)
+            except UserError:
+                raise
+            except Exception as error:
+                yield cell, self._unfinished(cell, id_, error)
+
+    def _fit(self, cell: Cell) -> Fitted:
+        method, task = cell.form.method, cell.task
+        if task.train is None:
+            return Fitted({})
+        train, val = self._support_rows(task, cell.seed)
+        classes = self._classes(task.train)
+        support, encoded = self.features.support(train, val, classes, task.train.dataset, cell.seed)
+        rng = sampling.generator(ROOT_SEED, task.train.name, task.shots, cell.seed, "fit")
+        with counted(self.backbone) as counts, meter(self.backbone.device) as measure:
+            state = method.fit(support, self.backbone, rng)
+        notes = list(train.warnings)
+        if train.features is not None and encoded.augmented:
+            notes.append("support not augmented: a feature bundle holds no pictures")
+        return Fitted(
+            {name: tensor.detach() for name, tensor in state.items()},
+            classes.names,
+            len(train.ids) + (len(val.ids) if val is not None and method.selection == "few-val" else 0),
+            measure.seconds - measure.parts.get("encode", 0.0),
+            encoded.seconds,
+            measure.memory_mib,
+            counts.texts,
+            counts.text_backwards,
+            tuple(notes),
+        )
+
+    def _answer(self, cell: Cell, id_: str, fitted: Fitted) -> Record:
+        method, task = cell.form.method, cell.task
+        classes = self._classes(task.test)
+        if fitted.names and not method.transfers and fitted.names != classes.names:
+            raise NotRunnable("not transferable: tied to the classes it was fitted on")
+        test = self._test_rows(task)
+        serve, encoded = self.features.batches(test, task.test.dataset, method.needs, cell.seed, self.views)
+
+        def prepare() -> Predictor:
+            rng = sampling.generator(ROOT_SEED, cell.seed, "predict")
+            return method.predictor(fitted.state, classes, self.backbone, rng)
+
+        # a predictor of its own warms up and counts, so that an online method's state is not touched
+        probe = _first(next(serve()))
+        operations = flops(lambda: prepare()(probe)) + self._encode_flops(encoded.forwards / len(test.ids))
+        answers, n = [], len(test.ids)
+        with counted(self.backbone) as counts, meter(self.backbone.device) as measure:
+            predictor = prepare()
+            for batch in serve():
+                logits = predictor(batch)
+                if logits.shape != (len(batch.ids), len(classes)):
+                    raise ValueError(f"logits of shape {tuple(logits.shape)} for {len(batch.ids)} x {len(classes)}")
+                if not torch.isfinite(logits).all():
+                    raise ValueError("logits that are not finite")
+                answers.append(logits.detach().double().cpu())
+                self.observer.step(f"{cell.form.title}: {task.name}", sum(map(len, answers)), n)
+        p = torch.cat(answers).softmax(1)
+        label = torch.from_numpy(test.labels)
+        confidence, prediction = p.max(1)
+        adapt = measure.parts.get("adapt", 0.0)
+        cost = Cost(
+            fit_s=fitted.seconds,
+            encode_support_s=fitted.encode_seconds,
+            encode_ms=1000 * encoded.seconds / n,
+            adapt_ms=1000 * adapt / n,
+            predict_ms=1000 * (measure.seconds - adapt) / n,
+            memory_fit_mib=fitted.memory_mib,
+            memory_predict_mib=measure.memory_mib,
+            memory_how=measure.memory_how,
+            image_forwards=encoded.forwards,
+            text_forwards=fitted.texts + counts.texts,
+            text_backwards=fitted.text_backwards + counts.text_backwards,
+            gflop_per_image=operations / 1e9,
+        )
+        return replace(
+            self._record(cell, id_, cost),
+            support=fitted.support,
+            notes=(*fitted.notes, *test.warnings),
+            ids=test.ids,
+            prediction=prediction.numpy().astype(np.int32),
+            label=test.labels.astype(np.int32),
+            p_true=p.gather(1, label[:, None])[:, 0].numpy().astype(np.float32),
+            confidence=confidence.numpy().astype(np.float32),
+        )
+
+    def _record(self, cell: Cell, id_: str, cost: Cost) -> Record:
+        """The record of a cell that is done, but for its answers."""
+        form = cell.form
+        return Record(
+            id=id_,
+            status="done",
+            method=form.name,
+            title=form.title,
+            family=form.family,
+            setting=form.method.setting,
+            fields=form.hyper_parameters(),
+            chosen_by=cell.chosen_by,
+            task=cell.task,
+            seed=cell.seed,
+            classes=self._classes(cell.task.test).names,
+            backbone=self.backbone.name,
+            fingerprint=self.backbone.fingerprint,
+            code=code_hash(form),
+            precision=self.backbone.precision,
+            parameters=form.method.parameters(self.backbone, len(self._classes(cell.task.train or cell.task.test))),
+            support=0,
+            cost=cost,
+            notes=(),
+            provenance={
+                **provenance.environment(),
+                "device": str(self.backbone.device),
+                "threads": torch.get_num_threads(),
+                "command": self.command,
+            },
+        )
+
+    def _unfinished(self, cell: Cell, id_: str, error: Exception) -> Record:
+        """The record of a cell without answers: not runnable with its reason, or failed with its traceback."""
+        record = self._record(cell, id_, Cost())
+        if isinstance(error, NotRunnable):
+            return replace(record, status="not-runnable", error=str(error))
+        told = "".join(traceback.format_exception(error))
+        return replace(record, status="failed", error=f"{type(error).__name__}: {error}"[:300], traceback=told)
+
+    # -- rows ---------------------------------------------------------------------------------------------------------
+
+    def _card(self, dataset: str) -> Card:
+        return self.bundle.card if self.bundle is not None and self.bundle.card.name == dataset else cards.card(dataset)
+
+    @functools.cache  # noqa: B019  a runner lives as long as its run
+    def _read(self, part: Part, shots: int = 0) -> Rows:
+        return readers.read(self._card(part.dataset), replace(part, half="all"), self.data_root)
+
+    @functools.cache  # noqa: B019
+    def _classes(self, part: Part) -> Classes:
+        names = self._read(part).names
+        rows = _half(part, len(names))
+        return Classes(tuple(names[i] for i in rows), self._card(part.dataset).templates, tuple(rows))
+
+    @functools.cache  # noqa: B019
+    def _test_rows(self, task: Task) -> Rows:
+        rows = self._read(task.test).only(_half(task.test, len(self._read(task.test).names)))
+        if task.limit is not None and task.limit < len(rows.ids):
+            rows = rows.take(sampling.balanced(rows.labels.tolist(), task.limit))
+        return rows
+
+    @functools.cache  # noqa: B019
+    def _support_rows(self, task: Task, seed: int) -> tuple[Rows, Rows | None]:
+        """The k-shot draw over all classes, then the half's classes; likewise the few validation pictures."""
+        assert task.train is not None
+        train = self._read(task.train)
+        val = self._read(replace(task.train, split="val"))
+        chosen, few = sampling.few_shot(train.labels.tolist(), val.labels.tolist(), task.shots, seed, train.names)
+        half = _half(task.train, len(train.names))
+        return train.take(chosen).only(half), val.take(few).only(half) if few else None
+
+    @functools.cache  # noqa: B019
+    def _encode_flops(self, forwards: float) -> float:
+        """Operations of encoding one test picture and its views."""
+        backbone = self.backbone
+        if not isinstance(backbone, OpenClip):
+            return 0.0
+        size = backbone.transform.size
+        pixels = torch.zeros(1, 3, size, size)
+        with counted(backbone), torch.no_grad():
+            return forwards * flops(lambda: backbone.encode_images(pixels))
+
+
+def _half(part: Part, classes: int) -> list[int]:
+    base, new = sampling.halves(classes)
+    return {"all": base + new, "base": base, "new": new}[part.half]
+
+
+def _first(batch: Batch) -> Batch:
+    """A batch of its first picture."""
+    views = None if batch.views is None else batch.views[:1]
+    pixels = None if batch.pixels is None else batch.pixels[:1]
+    return Batch(batch.ids[:1], batch.features[:1], views, pixels)
+
+
+def code_hash(form: Form) -> str:
+    """Hash of the method's file, the files methods share, and the parts of the harness that can change a number."""
+    modules = [f"bench.{name}" for name in HARNESS]
+    paths = [Path(spec.origin) for name in modules if (spec := importlib.util.find_spec(name)) and spec.origin]
+    spec = importlib.util.find_spec(type(form.method).__module__)
+    if spec is not None and spec.origin:
+        own = Path(spec.origin)
+        paths += [own, *own.parent.glob("_[!_]*.py")]
+    return provenance.code_hash(paths)

@@ -1,0 +1,95 @@
+"""Hyper-parameters for a backbone to which the literature's do not transfer: one grid of equal size for every method.
+
+Learning rates that suit OpenAI's CLIP (logit scale 100, 512 dimensions) do not suit a small model. Each form's `grid` is
+run on the validation suite, whose pictures and shift appear in no other suite; the best mean accuracy is kept beside
+the backbone with every score, and records say `chosen_by: validation`. No test picture takes part.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import cards
+from bench.api import Form, Suite, UserError
+from bench.runner import Runner, plan
+
+SUITE = "validation"
+
+
+def place(backbone: str) -> Path:
+    """Where the choices for an embedded backbone are kept."""
+    return Path(__file__).parent / "backbone" / backbone.replace("-", "_") / "tuned.json"
+
+
+def chosen(backbone: str) -> dict[str, dict[str, Any]]:
+    """Form name -> its chosen fields; empty where this backbone keeps the published defaults."""
+    path = place(backbone)
+    if not path.exists():
+        return {}
+    try:
+        return {name: as_fields(entry["chosen"]) for name, entry in json.loads(path.read_text())["forms"].items()}
+    except (ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"{path} is damaged ({error}): run `python -m bench tune` again.") from error
+
+
+def apply(form: Form, choices: Mapping[str, Mapping[str, Any]]) -> Form:
+    """The form with what was chosen for it."""
+    return form.with_fields(**choices[form.name]) if form.name in choices else form
+
+
+def candidates(form: Form) -> list[dict[str, Any]]:
+    """Every combination of the form's grid, in order; none where nothing is to choose."""
+    grid = form.method.grid
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())] if grid else []
+
+
+def tune(runner: Runner, forms: Iterable[Form], suite: Suite | None = None) -> dict[str, Any]:
+    """Run every candidate of every form on the validation suite -> what `write` stores."""
+    suite = suite or cards.suite(SUITE)
+    report: dict[str, Any] = {}
+    for form in forms:
+        if form.method.setting not in suite.admits:
+            continue
+        scores = []
+        for fields in candidates(form):
+            outcome = runner.run(plan(suite, [form.with_fields(**fields)]))
+            for record in outcome.records:
+                if record.status != "done":
+                    raise UserError(f"{form.name} with {fields} did not finish on {record.task.name}: {record.error}")
+            scores.append({"fields": fields, "accuracy": accuracy(runner, outcome.records)})
+        if scores:
+            report[form.name] = {"chosen": max(scores, key=lambda s: s["accuracy"])["fields"], "scores": scores}
+    return {"suite": suite.name, "tests": list(suite.tests), "shots": list(suite.shots), "forms": report}
+
+
+def accuracy(runner: Runner, found: Sequence[Any]) -> float:
+    """Mean accuracy over these cells, read from their predictions."""
+    from bench import records
+
+    values = []
+    for record in found:
+        whole = record if record.prediction is not None else records.find(runner.results, record.id, predictions=True)
+        assert whole is not None
+        values.append(float((whole.prediction == whole.label).mean()))
+    return sum(values) / len(values)
+
+
+def write(backbone: str, report: Mapping[str, Any]) -> Path:
+    """Keep the choices beside the backbone; forms that were not run keep what they had."""
+    path = place(backbone)
+    before = json.loads(path.read_text())["forms"] if path.exists() else {}
+    merged = {**report, "forms": {**before, **report["forms"]}}
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(merged, indent=1) + "\n")
+    os.replace(temporary, path)
+    return path
+
+
+def as_fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON lists back to the tuples that fields hold."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
