@@ -86,16 +86,3 @@ def seed(*names: str | int) -> int:
 def generator(*names: str | int) -> torch.Generator:
     """A CPU generator of its own for a purpose; two calls with the same names give the same stream."""
     return torch.Generator().manual_seed(seed(*names))
-
-
-def balanced(labels: Sequence[int], limit: int) -> list[int]:
-    """Positions of `limit` rows that hold the classes as evenly as can be: the first of each class, then the second ...
-
-    Reader order is kept, so that tasks with the same scenes and labels keep the same ones.
-    """
-    seen: Counter[int] = Counter()
-    ranked = []
-    for place, label in enumerate(labels):
-        ranked.append((seen[int(label)], place))
-        seen[int(label)] += 1
-    return sorted(place for _, place in sorted(ranked)[:limit])

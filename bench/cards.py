@@ -1,0 +1,247 @@
+"""Data sets and suites: the TOML files of datasets/ and datasets/suites/ become Cards, Suites and Tasks.
+
+A file is named after what it holds (pacs.toml says name = "pacs"), so one card can be read without the others. Whatever is
+wrong in a file is a UserError of one sentence that names the file, the key and the remedy.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bench import readers
+from bench.api import SETTINGS, Card, Part, Suite, Task, UserError, nearest
+from bench.readers import kinds
+from bench.readers.kinds import Kind, checked
+
+
+def home() -> Path:
+    """The folder of the cards: beside the package in a checkout, inside it in a wheel."""
+    package = Path(__file__).resolve().parent
+    beside = package.parent / "datasets"
+    # in site-packages the neighbour may be the well-known library of that name, which has no suites of ours
+    return beside if any((beside / "suites").glob("*.toml")) else package / "datasets"
+
+
+# -- what a file may say ------------------------------------------------------------------------------------------------
+
+CARD = {
+    "name": Kind("a name of letters, digits, '-', '_' and '.'", kinds.name, True),
+    "title": Kind("a text that is not empty", kinds.text, True),
+    "reader": Kind(f"one of {', '.join(sorted(readers.READERS))}", kinds.text, True),
+    "templates": Kind(
+        'a list of different texts with one {} for the class name, such as ["a photo of a {}."]',
+        kinds.list_of(kinds.template),
+        True,
+    ),
+    "licence": Kind("a text that is not empty", kinds.text, True),
+    "source": Kind("a text that says where the data comes from", kinds.text, True),
+    "folder": Kind("a folder below the data root, without '..'", kinds.inside),
+    "classes": Kind(
+        "a list of class names in the order of the labels", kinds.list_of(kinds.text, twice=True)
+    ),
+    "domains": Kind("a list of different names without ':', '/' or '@'", kinds.list_of(kinds.domain)),
+    "counts": Kind("a table of whole numbers above 0", kinds.table_of(kinds.count)),
+    "citation": Kind("a text", lambda value: isinstance(value, str)),
+    "options": Kind("a table of what the reader needs", kinds.table_of()),
+}
+SETTING_NAMES = ("domain-shift", "few-shot", "base-to-new")
+SUITE = {
+    "name": CARD["name"],
+    "title": CARD["title"],
+    "setting": Kind(f"one of {', '.join(SETTING_NAMES)}", SETTING_NAMES.__contains__, True),
+    "tests": Kind(
+        'a list of different data sets, such as ["world-sketch:3"]', kinds.list_of(kinds.text), True
+    ),
+    "admits": Kind(
+        f"a list of different settings out of {', '.join(SETTINGS)}",
+        kinds.list_of(SETTINGS.__contains__),
+        True,
+    ),
+    "backbone": Kind("the name of a backbone, such as 'world-rn'", kinds.text, True),
+    "source": Kind("a data set, such as 'world-photo'", kinds.text),
+    "shots": Kind("a list of different whole numbers above 0", kinds.list_of(kinds.count)),
+    "seeds": Kind("a whole number above 0", kinds.count),
+    "view_seeds": Kind("a whole number above 0", kinds.count),
+    "views": Kind("a whole number above 0", kinds.count),
+    "limit": Kind("a whole number above 0 (leave it out for all pictures)", kinds.count),
+}
+
+
+def _parsed(file: Path, kinds_: Mapping[str, Kind]) -> dict[str, Any]:
+    """The file's table with every key checked; lists as tuples; `path` added."""
+    shown = f"{file.parent.name}/{file.name}"
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or nested without end
+        raise UserError(f"{shown} is not a TOML file: {' '.join(str(error).split())}.") from error
+    except OSError as error:
+        raise UserError(
+            f"{shown} cannot be read ({error.strerror}): check the file and its rights."
+        ) from error
+    checked(table, kinds_, shown)
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()} | {
+        "path": shown
+    }
+
+
+def _same_name(entry: Card | Suite) -> None:
+    """A file is named after what it holds."""
+    if entry.path != f"{entry.path.split('/')[0]}/{entry.name}.toml":
+        raise UserError(
+            f"{entry.path}: name is {entry.name!r}; rename the file to {entry.name}.toml or change the name."
+        )
+
+
+def _different(entries: Iterable[Card | Suite]) -> None:
+    seen: dict[str, str] = {}
+    for entry in entries:
+        if entry.name in seen:
+            raise UserError(
+                f"{entry.path}: the name {entry.name!r} is already taken by {seen[entry.name]}; choose another."
+            )
+        seen[entry.name] = entry.path
+
+
+# -- data sets --------------------------------------------------------------------------------------------------------
+
+
+def cards(folder: Path | None = None) -> dict[str, Card]:
+    """Every data set by name, in alphabetical order."""
+    found = [_card(file) for file in sorted((folder or home()).glob("*.toml"))]
+    _different(found)
+    for entry in found:
+        _same_name(entry)
+    return {entry.name: entry for entry in found}
+
+
+def card(name: str, folder: Path | None = None) -> Card:
+    """One data set; only its own file is read."""
+    folder = folder or home()
+    names = [file.stem for file in folder.glob("*.toml")]
+    if name not in names:
+        raise UserError(f"unknown data set {name!r}; {nearest(name, names)}")
+    found = _card(folder / f"{name}.toml")
+    _same_name(found)
+    return found
+
+
+def _card(file: Path) -> Card:
+    found = Card(**_parsed(file, CARD))
+    if found.reader not in readers.READERS:
+        raise UserError(
+            f"{found.path}: unknown reader {found.reader!r}; {nearest(found.reader, readers.READERS)}"
+        )
+    keys = ("classes", "train", "val", "test", *found.domains)
+    for key in found.counts:
+        if key not in keys:
+            raise UserError(f"{found.path}: unknown key {key!r} in counts; {nearest(key, keys)}")
+    if found.classes and found.counts.get("classes", len(found.classes)) != len(found.classes):
+        raise UserError(
+            f"{found.path}: counts.classes is {found.counts['classes']}, but classes lists {len(found.classes)} names; mend one of them."
+        )
+    readers.check(found)
+    return found
+
+
+# -- suites -----------------------------------------------------------------------------------------------------------
+
+
+def suites(folder: Path | None = None) -> dict[str, Suite]:
+    """Every suite by name, in alphabetical order; `folder` is the folder of the cards."""
+    found = [_suite(file) for file in sorted(((folder or home()) / "suites").glob("*.toml"))]
+    _different(found)
+    for entry in found:
+        _same_name(entry)
+        check(entry, folder)
+    return {entry.name: entry for entry in found}
+
+
+def suite(name: str, folder: Path | None = None) -> Suite:
+    """One suite, checked against the cards that it names."""
+    home_ = folder or home()
+    names = [file.stem for file in (home_ / "suites").glob("*.toml")]
+    if name not in names:
+        raise UserError(f"unknown suite {name!r}; {nearest(name, names)}")
+    found = _suite(home_ / "suites" / f"{name}.toml")
+    _same_name(found)
+    check(found, folder)
+    return found
+
+
+def _suite(file: Path) -> Suite:
+    return Suite(**_parsed(file, SUITE))
+
+
+def check(suite: Suite, folder: Path | None = None) -> None:
+    """Raise a UserError where the suite does not fit together: its data sets, their domains, its setting."""
+    shown = suite.path or f"suite {suite.name}"
+    if suite.setting == "domain-shift" and suite.source is None:
+        raise UserError(
+            f"{shown}: source is missing; a domain-shift suite names the data set that labelled pictures come from."
+        )
+    if suite.setting != "domain-shift" and suite.source is not None:
+        raise UserError(
+            f"{shown}: source must be left out; in a {suite.setting} suite labelled pictures come from the tested set itself."
+        )
+    for key, references in (
+        ("tests", suite.tests),
+        ("source", () if suite.source is None else (suite.source,)),
+    ):
+        for reference in references:
+            name, domain = split_reference(reference)
+            try:
+                readers.check_domain(card(name, folder), domain)
+            except UserError as error:
+                raise UserError(f"{shown}: {key} names {reference!r}, but {error}") from error
+    for test in suite.tests:
+        source = test if suite.source is None else suite.source
+        if source == test and readers.READERS[card(split_reference(test)[0], folder).reader].one_split:
+            raise UserError(
+                f"{shown}: {test!r} has one split only and cannot be learnt from and tested on at once; take another domain as source."
+            )
+
+
+def split_reference(reference: str) -> tuple[str, str | None]:
+    """`data set` or `data set:domain` -> (data set, domain or None)."""
+    name, colon, domain = reference.partition(":")
+    return name, domain if colon else None
+
+
+# -- tasks ------------------------------------------------------------------------------------------------------------
+
+
+def tasks(suite: Suite, shots: Iterable[int] | None = None) -> list[Task]:
+    """The tasks of a suite with labelled support, in the order of its shots and tests.
+
+    Methods that learn from nothing answer `unsupported(task)` instead. `shots` replaces the suite's. To run a suite on
+    other data, such as a feature bundle, replace its tests: tasks(replace(suite, tests=("caltech101_59cls",))).
+    """
+    out = []
+    for k in suite.shots if shots is None else tuple(shots):
+        if k < 1:
+            raise UserError(
+                f"shots must be 1 or more, not {k}: methods without labelled pictures are run in any case."
+            )
+        for reference in suite.tests:
+            test = Part(*_reorder(reference, "test"))
+            if suite.setting == "base-to-new":
+                train = replace(test, split="train", half="base")
+                out += [Task(replace(test, half=half), train, k, suite.limit) for half in ("base", "new")]
+            else:
+                train = Part(*_reorder(suite.source or reference, "train"))
+                out.append(Task(test, train, k, suite.limit))
+    return out
+
+
+def _reorder(reference: str, split: Any) -> tuple[str, Any, str | None]:
+    name, domain = split_reference(reference)
+    return name, split, domain
+
+
+def unsupported(task: Task) -> Task:
+    """The same question without labelled pictures: one cell for all shots, sources and suites of the same limit."""
+    return replace(task, train=None, shots=0)

@@ -1,0 +1,193 @@
+"""A bundle: features of images and class texts that somebody computed with a real model, in one .npz file.
+
+Layout: `names` (K,), `text` or `text_a` (K, D), `test_x` (n, D) with `test_y` (n,), optionally `val_x`, `val_y`, and for learning either one support
+set for each number of shots (`train1_x`, `train1_y`, `train4_x` ...) or one pool (`train_x`, `train_y`). Methods that need an encoder cannot
+answer on it, and a bundle needs no card file: `bundle_card` makes one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from bench.api import Card, NotRunnable, Part, UserError
+from bench.readers import kinds
+from bench.readers.kinds import Kind
+from bench.readers.rows import Pictures, Reader, Rows, digest, readable, spread
+
+SCALE = 100.0
+"""exp(logit_scale) of OpenAI's CLIP models, from which such features come."""
+LAYOUT = (
+    "names, text (or text_a), test_x and test_y, and train_x with train_y or train1_x with train1_y and so on"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """card: made up for the file; text: (K, D) float32 class text features; parts: name -> ((n, D) float32, (n,) int64), such as "train4", "val", "test"."""
+
+    card: Card
+    names: tuple[str, ...]
+    text: np.ndarray
+    parts: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    fingerprint: str
+    scale: float = SCALE
+
+    @property
+    def shots(self) -> tuple[int, ...]:
+        """The numbers of shots that can be asked for."""
+        if "train" in self.parts:
+            count = Counter(self.parts["train"][1].tolist())
+            return tuple(range(1, min(count[label] for label in range(len(self.names))) + 1))
+        return tuple(sorted(int(name[5:]) for name in self.parts if re.fullmatch(r"train\d+", name)))
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Read and check a bundle; it is kept in memory until the file changes."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise UserError(
+            f"feature bundle {path} cannot be read ({error.strerror}): give the path of an .npz file."
+        ) from error
+    return _open(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=4)
+def _open(path: Path, changed: int, size: int) -> Bundle:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+        fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        MemoryError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
+        raise UserError(
+            f"{path} is not a feature bundle ({_line(error)}): give an .npz file with {LAYOUT}."
+        ) from error
+    except (zipfile.BadZipFile, zlib.error, SyntaxError) as error:
+        raise UserError(f"{path} is damaged ({_line(error)}): fetch it again.") from error
+
+    def must(holds: bool, what: str) -> None:
+        if not holds:
+            raise UserError(f"feature bundle {path}: {what}; expected are {LAYOUT}.")
+
+    text_key = "text" if "text" in arrays else "text_a"
+    for key in ("names", text_key, "test_x", "test_y"):
+        must(key in arrays, f"{key} is missing among {', '.join(sorted(arrays)) or 'nothing'}")
+    names, text = arrays["names"], _floats(arrays[text_key])
+    must(names.ndim == 1 and names.dtype.kind == "U" and len(names) > 0, "names must be a list of texts")
+    must(text is not None and len(text) == len(names), f"{text_key} must be (classes, D) finite numbers")
+    assert text is not None
+    parts: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for key in arrays:
+        if not re.fullmatch(r"(train(0|[1-9]\d{0,5})?|val|test)_x", key):
+            continue
+        part, x, y = key[:-2], _floats(arrays[key]), arrays.get(key[:-1] + "y")
+        must(
+            x is not None and x.shape[1] == text.shape[1],
+            f"{key} must be (rows, {text.shape[1]}) finite numbers",
+        )
+        must(
+            y is not None and y.ndim == 1 and y.dtype.kind in "iu",
+            f"{part}_y must be a list of whole numbers",
+        )
+        assert x is not None and y is not None
+        must(
+            len(x) == len(y) and bool(np.all((y >= 0) & (y < len(names)))),
+            f"{part}_y must be a class below {len(names)} for each row of {key}",
+        )
+        parts[part] = (x, y.astype(np.int64))
+    called = tuple(readable(str(name)) for name in names)
+    return Bundle(_card(path, called), called, text, parts, fingerprint)
+
+
+def _floats(array: np.ndarray) -> np.ndarray | None:
+    """(rows, D) float32, or None where it is something else."""
+    if array.ndim != 2 or array.dtype.kind != "f" or array.shape[1] == 0:
+        return None
+    array = array.astype(np.float32)
+    return array if bool(np.isfinite(array).all()) else None
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def bundle_card(path: Path) -> Card:
+    """The card of a bundle: it is called as the file is."""
+    return open_bundle(path).card
+
+
+def _card(path: Path, names: tuple[str, ...]) -> Card:
+    name = re.sub(r"[^0-9A-Za-z_.-]+", "-", path.stem).strip("-._") or "bundle"
+    return Card(
+        name=name,
+        title=f"Features of {path.name}",
+        reader="feature-bundle",
+        templates=("a photo of a {}.",),
+        licence="that of the data the features were made from",
+        source=f"the file {path.name}",
+        classes=names,
+        options={"path": str(path)},
+    )
+
+
+def read(card: Card, part: Part, root: Path | None, shots: int | None) -> Rows:
+    """`shots` picks one of the fixed support sets; without it the largest. A draw of all of it gives it back, shuffled."""
+    bundle = open_bundle(Path(card.options["path"]))
+    key, warnings = part.split, []
+    if key == "train" and key not in bundle.parts:
+        if not bundle.shots:
+            raise UserError(
+                f"feature bundle {card.name} holds nothing to learn on; run methods that need no labelled pictures."
+            )
+        shots = bundle.shots[-1] if shots is None else shots
+        if shots not in bundle.shots:
+            raise UserError(
+                f"feature bundle {card.name} has support sets of {_or(bundle.shots)} shots, not {shots}."
+            )
+        key = f"train{shots}"
+        warnings.append(
+            f"{card.name}: one support set of {shots} shots is stored, so every seed learns on the same pictures"
+        )
+    empty = np.zeros((0, bundle.text.shape[1]), np.float32), np.zeros(0, np.int64)
+    x, y = bundle.parts.get(key, empty)
+    ids = [f"{key}-{i:05d}" for i in range(len(y))]
+    order = spread(ids) if part.split == "test" else list(range(len(ids)))
+
+    def no_pictures(positions: Sequence[int]) -> Pictures:
+        raise NotRunnable(f"{card.name} holds features and no pictures")
+
+    return Rows(
+        ids=tuple(ids[i] for i in order),
+        labels=y[order],
+        names=bundle.names,
+        load=no_pictures,
+        fingerprint=digest(bundle.fingerprint, key, order),
+        features=x[order],
+        warnings=tuple(warnings),
+    )
+
+
+def _or(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+READER = Reader(read, options={"path": Kind("the path of an .npz file", kinds.text, True)})

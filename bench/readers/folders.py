@@ -1,0 +1,216 @@
+"""Pictures sorted into folders: <class>/*, {train,val,test}/<class>/* and <domain>/<class>/*.
+
+Classes stand in the card's order (else in alphabetical order, and folders named by numbers in numerical order). A class folder is called
+as the class is, with blanks or underscores, unless `options.folders` lists other names in the order of the labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from bench.api import Card, Part, UserError
+from bench.readers import kinds
+from bench.readers.kinds import Kind
+from bench.readers.rows import Reader, Rows, differences, digest, place, readable, spread
+
+SUFFIXES = frozenset(".jpg .jpeg .png .bmp .gif .tif .tiff .webp .ppm .pgm".split())
+SPLITS = ("train", "val", "test")
+FOLDERS = Kind("a list of different folder names, one for each class", kinds.list_of(kinds.domain))
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+def rows_of_files(
+    card: Card,
+    folder: Path,
+    files: Sequence[str],
+    labels: Sequence[int],
+    names: Sequence[str],
+    warnings: Sequence[str],
+    test: bool,
+) -> Rows:
+    """Rows of pictures `files`, paths below `folder`; the sizes of all files are in the fingerprint."""
+    order = spread(files) if test else range(len(files))
+    files, labels = [files[i] for i in order], [labels[i] for i in order]
+    sizes, missing = [], []
+    for file in files:
+        try:
+            sizes.append((folder / file).stat().st_size)
+        except OSError:
+            missing.append(file)
+    if missing:
+        raise UserError(
+            f"data set {card.name}: {len(missing)} of {len(files)} pictures are missing in {folder}, such as {missing[0]}; "
+            f"get them from {card.source.rstrip('.')}."
+        )
+    return Rows(
+        ids=tuple(files),
+        labels=np.asarray(labels, dtype=np.int64),
+        names=tuple(names),
+        load=lambda positions: [opened(folder / files[position]) for position in positions],
+        fingerprint=digest(files, list(labels), list(names), sizes),
+        warnings=tuple(warnings),
+    )
+
+
+def opened(file: Path) -> Image.Image:
+    """One picture as RGB, whatever it was stored as."""
+    try:
+        with Image.open(file) as picture:
+            return picture.convert("RGB")
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise UserError(f"{file} is not a picture that can be read ({error}); replace the file.") from error
+
+
+def _subfolders(folder: Path) -> list[str]:
+    names = [entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+    return sorted(names, key=int) if all(name.isdecimal() for name in names) else sorted(names)
+
+
+def _pictures(folder: Path) -> list[str]:
+    return sorted(
+        f.name
+        for f in folder.iterdir()
+        if f.suffix.lower() in SUFFIXES and not f.name.startswith(".") and f.is_file()
+    )
+
+
+# -- classes ----------------------------------------------------------------------------------------------------------
+
+
+def _class_list(card: Card, parents: Sequence[Path]) -> list[tuple[str, str]]:
+    """(class name, folder name) in the order of the labels; without a list in the card, of all folders in `parents`."""
+    if "folders" in card.options:
+        return [
+            (readable(name), folder)
+            for name, folder in zip(card.classes, card.options["folders"], strict=True)
+        ]
+    if card.classes:
+        return [(readable(name), name) for name in card.classes]
+    found = {name for parent in parents for name in _subfolders(parent)}
+    in_order = sorted(found, key=int) if all(name.isdecimal() for name in found) else sorted(found)
+    return [(readable(name), name) for name in in_order]
+
+
+def _walk(
+    card: Card, base: Path, parent: Path, classes: Sequence[tuple[str, str]]
+) -> tuple[list[str], list[int], list[str]]:
+    """The pictures below `parent`, as paths from `base`, their labels, and what was strange."""
+    files, labels, strange = [], [], []
+    left = set(_subfolders(parent))
+    for label, (name, folder) in enumerate(classes):
+        actual = next(
+            (f for f in (folder, folder.replace(" ", "_"), folder.replace("_", " ")) if f in left), None
+        )
+        pictures = [] if actual is None else _pictures(parent / actual)
+        if not pictures and card.classes:
+            raise UserError(
+                f"data set {card.name}: no pictures of class {name!r} in {parent / folder}; "
+                f"put them there, from {card.source.rstrip('.')}."
+            )
+        if actual is not None:
+            left.discard(actual)
+            files += [(parent / actual / picture).relative_to(base).as_posix() for picture in pictures]
+            labels += [label] * len(pictures)
+    strange += [
+        f"{card.name}: folder {name} in {parent.name} is no class of the card and was left out"
+        for name in sorted(left)
+    ]
+    if not files:
+        raise UserError(
+            f"data set {card.name}: no pictures in {parent}, looked for <class>/*.jpg and the like; "
+            f"put them there, from {card.source.rstrip('.')}."
+        )
+    return files, labels, strange
+
+
+def _check_folders(card: Card) -> None:
+    folders = card.options.get("folders")
+    if folders is not None and len(folders) != len(card.classes):
+        raise UserError(
+            f"{card.path}: options.folders has {len(folders)} names and classes has {len(card.classes)}; list one folder for each class."
+        )
+
+
+# -- the two layouts --------------------------------------------------------------------------------------------------
+
+
+def class_folders(card: Card, part: Part, root: Path | None, shots: int | None) -> Rows:
+    """<folder>/{train,val,test}/<class>/*, or <folder>/<class>/*, which serves as the one split `options.flat` (test)."""
+    base = place(card, root)
+    called = {**dict(zip(SPLITS, SPLITS, strict=True)), **card.options.get("splits", {})}
+    parents = {split: base / called[split] for split in SPLITS if (base / called[split]).is_dir()}
+    if not parents:
+        parents = {card.options.get("flat", "test"): base}
+    classes = _class_list(card, list(parents.values()))
+    names = tuple(name for name, _ in classes)
+    if part.split not in parents:
+        if part.split == "val":
+            return rows_of_files(card, base, (), (), names, (), False)
+        raise UserError(
+            f"data set {card.name} has no {part.split} split: {base / called[part.split]} is not a folder "
+            f"(without such folders the pictures are all of the {card.options.get('flat', 'test')} split)."
+        )
+    files, labels, strange = _walk(card, base, parents[part.split], classes)
+    strange += differences(card, {part.split: len(files), "classes": len(classes)})
+    return rows_of_files(card, base, files, labels, names, strange, part.split == "test")
+
+
+def domain_folders(card: Card, part: Part, root: Path | None, shots: int | None) -> Rows:
+    """<folder>/<domain>/<class>/*. A domain has no splits: it serves whole, as training or as test data, and has no validation rows.
+
+    Domains are those the card names; `options.aliases` lists other spellings of their folders. A stray folder is reported.
+    """
+    base = place(card, root)
+    present = _subfolders(base)
+    spellings = {
+        domain: (domain, *card.options.get("aliases", {}).get(domain, ())) for domain in card.domains
+    }
+    actual = {domain: next((s for s in spelt if s in present), None) for domain, spelt in spellings.items()}
+    assert part.domain is not None  # read() has checked it
+    own = actual[part.domain]
+    if own is None:
+        raise UserError(
+            f"data set {card.name}: the folder of domain {part.domain!r} is missing in {base}; put it there, from {card.source.rstrip('.')}."
+        )
+    classes = _class_list(card, [base / folder for folder in actual.values() if folder is not None])
+    names = tuple(name for name, _ in classes)
+    stray = sorted(set(present) - {folder for folder in actual.values() if folder is not None})
+    strange = [f"{card.name}: folder {name} is no domain of the card and was left out" for name in stray]
+    if part.split == "val":
+        return rows_of_files(card, base, (), (), names, strange, False)
+    files, labels, more = _walk(card, base, base / own, classes)
+    strange += [*more, *differences(card, {part.domain: len(files), "classes": len(classes)})]
+    return rows_of_files(card, base, files, labels, names, strange, part.split == "test")
+
+
+CLASS_FOLDERS = Reader(
+    class_folders,
+    options={
+        "folders": FOLDERS,
+        "splits": Kind('a table from split to folder, such as {test = "val"}', lambda v: _splits(v)),
+        "flat": kinds.one_of("train", "test"),
+    },
+    check=_check_folders,
+)
+DOMAIN_FOLDERS = Reader(
+    domain_folders,
+    options={
+        "folders": FOLDERS,
+        "aliases": Kind(
+            "a table from domain to a list of other folder names", kinds.table_of(kinds.list_of(kinds.domain))
+        ),
+    },
+    domains="needed",
+    one_split=True,
+    check=_check_folders,
+)
+
+
+def _splits(value: object) -> bool:
+    return isinstance(value, dict) and set(value) <= set(SPLITS) and all(map(kinds.inside, value.values()))
