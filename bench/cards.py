@@ -1,7 +1,8 @@
 """Data sets and suites: the TOML files of datasets/ and datasets/suites/ become Cards, Suites and Tasks.
 
-A file is named after what it holds (pacs.toml says name = "pacs"), so one card can be read without the others. Whatever is
-wrong in a file is a UserError of one sentence that names the file, the key and the remedy.
+A file is named after what it holds (pacs.toml says name = "pacs"), so one card can be read without the
+others. Whatever is wrong in a file is a UserError of one sentence that names the file, the key and the
+remedy.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def home() -> Path:
     return beside if any((beside / "suites").glob("*.toml")) else package / "datasets"
 
 
-# -- what a file may say ------------------------------------------------------------------------------------------------
+# -- what a file may say -------------------------------------------------------------------------------------
 
 CARD = {
     "name": Kind("a name of letters, digits, '-', '_' and '.'", kinds.name, True),
@@ -40,9 +41,7 @@ CARD = {
     "licence": Kind("a text that is not empty", kinds.text, True),
     "source": Kind("a text that says where the data comes from", kinds.text, True),
     "folder": Kind("a folder below the data root, without '..'", kinds.inside),
-    "classes": Kind(
-        "a list of class names in the order of the labels", kinds.list_of(kinds.text, twice=True)
-    ),
+    "classes": Kind("a list of class names in the order of the labels", kinds.list_of(kinds.text, twice=True)),
     "domains": Kind("a list of different names without ':', '/' or '@'", kinds.list_of(kinds.domain)),
     "counts": Kind("a table of whole numbers above 0", kinds.table_of(kinds.count)),
     "citation": Kind("a text", lambda value: isinstance(value, str)),
@@ -53,9 +52,7 @@ SUITE = {
     "name": CARD["name"],
     "title": CARD["title"],
     "setting": Kind(f"one of {', '.join(SETTING_NAMES)}", SETTING_NAMES.__contains__, True),
-    "tests": Kind(
-        'a list of different data sets, such as ["world-sketch:3"]', kinds.list_of(kinds.text), True
-    ),
+    "tests": Kind('a list of different data sets, such as ["world-sketch:3"]', kinds.list_of(kinds.text), True),
     "admits": Kind(
         f"a list of different settings out of {', '.join(SETTINGS)}",
         kinds.list_of(SETTINGS.__contains__),
@@ -79,13 +76,9 @@ def _parsed(file: Path, kinds_: Mapping[str, Kind]) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or nested without end
         raise UserError(f"{shown} is not a TOML file: {' '.join(str(error).split())}.") from error
     except OSError as error:
-        raise UserError(
-            f"{shown} cannot be read ({error.strerror}): check the file and its rights."
-        ) from error
+        raise UserError(f"{shown} cannot be read ({error.strerror}): check the file and its rights.") from error
     checked(table, kinds_, shown)
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()} | {
-        "path": shown
-    }
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()} | {"path": shown}
 
 
 def _same_name(entry: Card | Suite) -> None:
@@ -101,12 +94,12 @@ def _different(entries: Iterable[Card | Suite]) -> None:
     for entry in entries:
         if entry.name in seen:
             raise UserError(
-                f"{entry.path}: the name {entry.name!r} is already taken by {seen[entry.name]}; choose another."
+                f"{entry.path}: the name {entry.name!r} is taken by {seen[entry.name]} already; rename one."
             )
         seen[entry.name] = entry.path
 
 
-# -- data sets --------------------------------------------------------------------------------------------------------
+# -- data sets -----------------------------------------------------------------------------------------------
 
 
 def cards(folder: Path | None = None) -> dict[str, Card]:
@@ -132,22 +125,21 @@ def card(name: str, folder: Path | None = None) -> Card:
 def _card(file: Path) -> Card:
     found = Card(**_parsed(file, CARD))
     if found.reader not in readers.READERS:
-        raise UserError(
-            f"{found.path}: unknown reader {found.reader!r}; {nearest(found.reader, readers.READERS)}"
-        )
+        raise UserError(f"{found.path}: unknown reader {found.reader!r}; {nearest(found.reader, readers.READERS)}")
     keys = ("classes", "train", "val", "test", *found.domains)
     for key in found.counts:
         if key not in keys:
             raise UserError(f"{found.path}: unknown key {key!r} in counts; {nearest(key, keys)}")
     if found.classes and found.counts.get("classes", len(found.classes)) != len(found.classes):
         raise UserError(
-            f"{found.path}: counts.classes is {found.counts['classes']}, but classes lists {len(found.classes)} names; mend one of them."
+            f"{found.path}: counts.classes is {found.counts['classes']}, but classes lists "
+            f"{len(found.classes)} names; mend one of them."
         )
     readers.check(found)
     return found
 
 
-# -- suites -----------------------------------------------------------------------------------------------------------
+# -- suites --------------------------------------------------------------------------------------------------
 
 
 def suites(folder: Path | None = None) -> dict[str, Suite]:
@@ -180,12 +172,11 @@ def check(suite: Suite, folder: Path | None = None) -> None:
     """Raise a UserError where the suite does not fit together: its data sets, their domains, its setting."""
     shown = suite.path or f"suite {suite.name}"
     if suite.setting == "domain-shift" and suite.source is None:
-        raise UserError(
-            f"{shown}: source is missing; a domain-shift suite names the data set that labelled pictures come from."
-        )
+        raise UserError(f"{shown}: source is missing; name the data set that labelled pictures come from.")
     if suite.setting != "domain-shift" and suite.source is not None:
         raise UserError(
-            f"{shown}: source must be left out; in a {suite.setting} suite labelled pictures come from the tested set itself."
+            f"{shown}: source must be left out; in a {suite.setting} suite labelled pictures come from the "
+            f"tested set itself."
         )
     for key, references in (
         ("tests", suite.tests),
@@ -201,7 +192,8 @@ def check(suite: Suite, folder: Path | None = None) -> None:
         source = test if suite.source is None else suite.source
         if source == test and readers.READERS[card(split_reference(test)[0], folder).reader].one_split:
             raise UserError(
-                f"{shown}: {test!r} has one split only and cannot be learnt from and tested on at once; take another domain as source."
+                f"{shown}: {test!r} has one split only and cannot be learnt from and tested on at once; "
+                f"take another domain as source."
             )
 
 
@@ -211,21 +203,19 @@ def split_reference(reference: str) -> tuple[str, str | None]:
     return name, domain if colon else None
 
 
-# -- tasks ------------------------------------------------------------------------------------------------------------
+# -- tasks ---------------------------------------------------------------------------------------------------
 
 
 def tasks(suite: Suite, shots: Iterable[int] | None = None) -> list[Task]:
     """The tasks of a suite with labelled support, in the order of its shots and tests.
 
-    Methods that learn from nothing answer `unsupported(task)` instead. `shots` replaces the suite's. To run a suite on
-    other data, such as a feature bundle, replace its tests: tasks(replace(suite, tests=("caltech101_59cls",))).
+    Methods that learn from nothing answer `unsupported(task)` instead. `shots` replaces the suite's. To run a
+    suite on other data, such as a feature bundle, replace its tests first.
     """
     out = []
     for k in suite.shots if shots is None else tuple(shots):
         if k < 1:
-            raise UserError(
-                f"shots must be 1 or more, not {k}: methods without labelled pictures are run in any case."
-            )
+            raise UserError(f"shots must be 1 or more, not {k}: methods without labelled pictures are run in any case.")
         for reference in suite.tests:
             test = Part(*_reorder(reference, "test"))
             if suite.setting == "base-to-new":
@@ -243,5 +233,5 @@ def _reorder(reference: str, split: Any) -> tuple[str, Any, str | None]:
 
 
 def unsupported(task: Task) -> Task:
-    """The same question without labelled pictures: one cell for all shots, sources and suites of the same limit."""
+    """The same question without labelled pictures: one cell for all shots, sources and suites."""
     return replace(task, train=None, shots=0)

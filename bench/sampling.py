@@ -1,8 +1,9 @@
 """Which pictures a cell learns on, which classes are base and new, and where its random numbers come from.
 
-The draw is the one of the CoOp line, number for number, so that published support sets are met exactly (METHODS.md,
-"The common protocol"; tests/test_sampling.py compares with the published lists of Caltech101 and DTD). Every other random
-number comes from a generator named after its purpose: no state is shared, and nothing depends on the order of cells.
+The draw is the one of the CoOp line, number for number, so that published support sets are met exactly
+(METHODS.md, "The common protocol"; tests/test_sampling.py compares with the published lists of Caltech101 and
+DTD). Every other random number comes from a generator named after its purpose: no state is shared, and
+nothing depends on the order of cells.
 """
 
 from __future__ import annotations
@@ -28,33 +29,30 @@ def few_shot(
     seed: int,
     names: Sequence[str] = (),
 ) -> tuple[list[int], list[int]]:
-    """Draw `shots` training and min(shots, 4) validation pictures a class -> (train positions, val positions).
+    """Draw `shots` training and min(shots, 4) validation pictures a class -> (train positions, val
+    positions).
 
-    One generator for both, classes in order of first appearance, which is what the published code does. A class with too
-    few validation pictures gives all it has; one with too few training pictures is a mistake of the user, for a
-    16-shot number must be one. `names` (label order) only make the message better. Draw over all classes first and
-    drop classes afterwards: halves of the classes then share the pictures of the whole.
+    One generator for both, classes in order of first appearance, which is what the published code does. A
+    class with too few validation pictures gives all it has; one with too few training pictures is a mistake
+    of the user, for a 16-shot number must be one. `names` (label order) only make the message better. Draw
+    over all classes first and drop classes afterwards: halves of the classes then share the pictures of the
+    whole.
     """
     if shots < 1:
-        raise UserError(
-            f"shots must be 1 or more, not {shots}: methods without labelled pictures need no draw."
-        )
+        raise UserError(f"shots must be 1 or more, not {shots}: methods without labelled pictures need no draw.")
     train, val = _by_class(train_labels), _by_class(val_labels)
     short = {label: len(places) for label, places in train.items() if len(places) < shots}
     if short:
         label, count = min(short.items(), key=lambda item: (item[1], item[0]))
         called = f"class {names[label]!r}" if 0 <= label < len(names) else f"class {label}"
         raise UserError(
-            f"{called} has {count} training pictures, fewer than the {shots} shots asked for: use --shots {count} or less."
+            f"{called} has {count} training pictures, fewer than the {shots} shots asked for: "
+            f"use --shots {count} or less."
         )
     rng = random.Random(seed)
     support = [place for places in train.values() for place in rng.sample(places, shots)]
     few = min(shots, VALIDATION_SHOTS)
-    chosen = [
-        place
-        for places in val.values()
-        for place in (rng.sample(places, few) if len(places) >= few else places)
-    ]
+    chosen = [place for places in val.values() for place in (rng.sample(places, few) if len(places) >= few else places)]
     return support, chosen
 
 

@@ -1,8 +1,9 @@
-"""The few layouts that data sets have: a card names its reader, and `read` answers with the rows of one of its parts.
+"""The few layouts of data sets: a card names its reader, and `read` answers with the rows of a part of it.
 
-Reading is cheap: file names, labels and sizes; no picture is opened or drawn before `Rows.load`. Every picture is RGB.
-The rows of a test split come in an order that is fixed by the data set alone and in which any first n are a fair sample;
-those of a training split come in the order of the files, because published k-shot draws depend on it.
+Reading is cheap: file names, labels and sizes; no picture is opened or drawn before `Rows.load`. Every
+picture is RGB. The rows of a test split come in an order that is fixed by the data set alone and in which any
+first n are a fair sample; those of a training split come in the order of the files, because published k-shot
+draws depend on it.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ READERS: dict[str, Reader] = {
 
 
 def read(card: Card, part: Part, root: Path | None = None, shots: int | None = None) -> Rows:
-    """The rows of a part; its half is left to the caller (`Rows.only`), for draws are made over all classes first.
+    """The rows of a part. Its half is left to the caller (`Rows.only`): draws are made over all classes.
 
-    A data set without validation pictures answers "val" with no rows. `shots` matters for feature bundles alone, which
-    hold one fixed support set for each number of shots.
+    A data set without validation pictures answers "val" with no rows. `shots` matters for feature bundles
+    alone, which hold one fixed support set for each number of shots.
     """
     check_domain(card, part.domain)
     return READERS[card.reader].read(card, part, root, shots)
@@ -52,9 +53,7 @@ def check(card: Card) -> None:
     shown = card.path or card.name
     checked(card.options, reader.options, f"{shown}: options")
     if reader.domains == "needed" and not card.domains:
-        raise UserError(
-            f"{shown}: domains is missing; the reader {card.reader} needs the names of the domains."
-        )
+        raise UserError(f"{shown}: domains is missing; the reader {card.reader} needs the names of the domains.")
     if reader.domains == "none" and card.domains:
         raise UserError(f"{shown}: domains must be left out; the reader {card.reader} knows none.")
     reader.check(card)
@@ -64,9 +63,7 @@ def check_domain(card: Card, domain: str | None) -> None:
     """Raise a UserError unless the card has this domain, or has none and none is asked for."""
     if domain is None:
         if card.domains:
-            raise UserError(
-                f"data set {card.name} has domains: name one, such as {card.name}:{card.domains[0]}."
-            )
+            raise UserError(f"data set {card.name} has domains: name one, such as {card.name}:{card.domains[0]}.")
     elif not card.domains:
         raise UserError(f"data set {card.name} has no domains: leave out {domain!r}.")
     elif domain not in card.domains:

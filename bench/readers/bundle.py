@@ -1,8 +1,9 @@
 """A bundle: features of images and class texts that somebody computed with a real model, in one .npz file.
 
-Layout: `names` (K,), `text` or `text_a` (K, D), `test_x` (n, D) with `test_y` (n,), optionally `val_x`, `val_y`, and for learning either one support
-set for each number of shots (`train1_x`, `train1_y`, `train4_x` ...) or one pool (`train_x`, `train_y`). Methods that need an encoder cannot
-answer on it, and a bundle needs no card file: `bundle_card` makes one.
+Layout: `names` (K,), `text` or `text_a` (K, D), `test_x` (n, D) with `test_y` (n,), optionally `val_x`,
+`val_y`, and for learning either one support set for each number of shots (`train1_x`, `train1_y`, `train4_x`
+...) or one pool (`train_x`, `train_y`). Methods that need an encoder cannot answer on it, and a bundle needs
+no card file: `bundle_card` makes one.
 """
 
 from __future__ import annotations
@@ -26,14 +27,16 @@ from bench.readers.rows import Pictures, Reader, Rows, digest, readable, spread
 
 SCALE = 100.0
 """exp(logit_scale) of OpenAI's CLIP models, from which such features come."""
-LAYOUT = (
-    "names, text (or text_a), test_x and test_y, and train_x with train_y or train1_x with train1_y and so on"
-)
+LAYOUT = "names, text (or text_a), test_x and test_y, and train_x with train_y or train1_x with train1_y and so on"
 
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """card: made up for the file; text: (K, D) float32 class text features; parts: name -> ((n, D) float32, (n,) int64), such as "train4", "val", "test"."""
+    """An opened bundle.
+
+    card: made up for the file. text: (K, D) float32 class text features.
+    parts: "train4", "val", "test" and so on -> ((n, D) float32 features, (n,) int64 labels).
+    """
 
     card: Card
     names: tuple[str, ...]
@@ -78,9 +81,7 @@ def _open(path: Path, changed: int, size: int) -> Bundle:
         NotImplementedError,
         RuntimeError,
     ) as error:
-        raise UserError(
-            f"{path} is not a feature bundle ({_line(error)}): give an .npz file with {LAYOUT}."
-        ) from error
+        raise UserError(f"{path} is not a feature bundle ({_line(error)}): give an .npz file with {LAYOUT}.") from error
     except (zipfile.BadZipFile, zlib.error, SyntaxError) as error:
         raise UserError(f"{path} is damaged ({_line(error)}): fetch it again.") from error
 
@@ -108,7 +109,8 @@ def _open(path: Path, changed: int, size: int) -> Bundle:
             y is not None and y.ndim == 1 and y.dtype.kind in "iu",
             f"{part}_y must be a list of whole numbers",
         )
-        assert x is not None and y is not None
+        assert x is not None
+        assert y is not None
         must(
             len(x) == len(y) and bool(np.all((y >= 0) & (y < len(names)))),
             f"{part}_y must be a class below {len(names)} for each row of {key}",
@@ -150,23 +152,17 @@ def _card(path: Path, names: tuple[str, ...]) -> Card:
 
 
 def read(card: Card, part: Part, root: Path | None, shots: int | None) -> Rows:
-    """`shots` picks one of the fixed support sets; without it the largest. A draw of all of it gives it back, shuffled."""
+    """`shots` picks one of the fixed support sets, else the largest; a draw of all of it gives it back."""
     bundle = open_bundle(Path(card.options["path"]))
     key, warnings = part.split, []
     if key == "train" and key not in bundle.parts:
         if not bundle.shots:
-            raise UserError(
-                f"feature bundle {card.name} holds nothing to learn on; run methods that need no labelled pictures."
-            )
+            raise UserError(f"feature bundle {card.name} holds nothing to learn on; run zero-shot methods.")
         shots = bundle.shots[-1] if shots is None else shots
         if shots not in bundle.shots:
-            raise UserError(
-                f"feature bundle {card.name} has support sets of {_or(bundle.shots)} shots, not {shots}."
-            )
+            raise UserError(f"feature bundle {card.name} has support sets of {_or(bundle.shots)} shots, not {shots}.")
         key = f"train{shots}"
-        warnings.append(
-            f"{card.name}: one support set of {shots} shots is stored, so every seed learns on the same pictures"
-        )
+        warnings.append(f"{card.name}: one support set of {shots} shots is stored, so all seeds share it")
     empty = np.zeros((0, bundle.text.shape[1]), np.float32), np.zeros(0, np.int64)
     x, y = bundle.parts.get(key, empty)
     ids = [f"{key}-{i:05d}" for i in range(len(y))]

@@ -1,8 +1,9 @@
-"""The embedded world as a data set: pictures drawn from seeds when they are asked for; no files, no data root.
+"""The embedded world as a data set: pictures drawn from seeds when they are asked for; no files on disk.
 
-A card's options are the fields of the world's Spec, and `options.domain.<name>` changes them for one domain. Domains called "1" to "5" are
-severities of the card's shift. The counts are not expectations here but the sizes. Picture i of a split has the same id
-in every card of a variant, and shows the same scene under every shift: shifts are paired picture by picture.
+A card's options are the fields of the world's Spec, and `options.domain.<name>` changes them for one domain.
+Domains called "1" to "5" are severities of the card's shift. The counts are not expectations here but the
+sizes. Picture i of a split has the same id in every card of a variant, and shows the same scene under every
+shift: shifts are paired picture by picture.
 """
 
 from __future__ import annotations
@@ -19,33 +20,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench import world
 from bench.api import Card, Part, UserError
 from bench.readers import kinds
 from bench.readers.kinds import Kind, checked
 from bench.readers.rows import Reader, Rows, digest
-from bench.world import scenes
 
 SEVERITIES = ("1", "2", "3", "4", "5")
-VARIANTS = tuple(scenes.CLASSES)
-SHIFTS = (
-    "sketch",
-    "silhouette",
-    "negative",
-    "render",
-    "clutter",
-    "rotation",
-    "warp",
-    "noise",
-    "lowres",
-    "fog",
-)
+VARIANTS = tuple(world.CLASSES)
 SLOTS = 10
 """A stream in blocks has so many stretches, each with class frequencies of its own."""
-NOT_PICTURES = frozenset({"captions.py"})
+NOT_PICTURES = frozenset({"captions.py", "__main__.py"})
 """Files of the world that no pixel and no label depends on."""
 
 FIELDS = {
-    "shift": kinds.one_of(*SHIFTS),
+    "shift": kinds.one_of(*world.SHIFTS),
     "severity": kinds.one_of(1, 2, 3, 4, 5),
     "colours": kinds.one_of("any", "seen", "unseen"),
     "spurious": Kind("a share between 0 and 1", kinds.share),
@@ -65,21 +54,17 @@ OPTIONS = {
 def check(card: Card) -> None:
     """Counts are sizes, and every domain must mean something."""
     if "test" not in card.counts:
-        raise UserError(
-            f"{card.path}: counts.test is missing; the world draws as many test pictures as it says."
-        )
+        raise UserError(f"{card.path}: counts.test is missing; the world draws as many test pictures as it says.")
     for domain, changes in card.options.get("domain", {}).items():
         if domain not in card.domains:
             raise UserError(
-                f"{card.path}: options.domain.{domain} is about no domain of the card; add {domain!r} to domains."
+                f"{card.path}: options.domain.{domain} is no domain of the card; add {domain!r} to domains."
             )
         checked(changes, FIELDS, f"{card.path}: options.domain.{domain}")
     for domain in card.domains or (None,):
         fields = _fields(card, domain)
         if fields.get("shift") and "severity" not in fields:
-            raise UserError(
-                f"{card.path}: severity is missing in options; say 1 to 5, or call the domains so."
-            )
+            raise UserError(f"{card.path}: severity is missing in options; say 1 to 5, or call the domains so.")
 
 
 def _fields(card: Card, domain: str | None) -> dict[str, Any]:
@@ -91,48 +76,46 @@ def _fields(card: Card, domain: str | None) -> dict[str, Any]:
 
 
 def read(card: Card, part: Part, root: Path | None, shots: int | None) -> Rows:
-    """`counts` of the split many pictures; a split that the card has no count for is not drawn (no rows for "val")."""
+    """`counts` of the split many pictures; a split that the card has no count for is not drawn (no rows for
+    "val")."""
     count = card.counts.get(part.split, 0)
     if not count and part.split != "val":
-        raise UserError(
-            f"data set {card.name} has no {part.split} pictures: take another source, such as world-photo."
-        )
+        raise UserError(f"data set {card.name} has no {part.split} pictures: take another source, such as world-photo.")
     fields = _fields(card, part.domain)
     shift, severity, order = (
         fields.pop("shift", None),
         fields.pop("severity", None),
         fields.pop("order", "cyclic"),
     )
-    amplitude = 0.0 if shift is None else float(_amplitude(shift, severity))
-    spec = scenes.Spec(split=part.split, shift=shift, amplitude=amplitude, **fields)
-    labels = scenes.labels(spec, torch.arange(count))
+    try:
+        amplitude = 0.0 if shift is None else float(world.amplitude(shift, severity))
+    except (KeyError, IndexError) as error:
+        raise UserError(
+            f"bench/world/calibration.json knows no severity {severity} of {shift!r}: calibrate the world anew."
+        ) from error
+    spec = world.Spec(split=part.split, shift=shift, amplitude=amplitude, **fields)
+    labels = world.labels(spec, torch.arange(count))
     indices = torch.tensor(_order(labels.tolist(), order, spec.seed), dtype=torch.int64)
 
     def load(positions: Sequence[int]) -> Tensor:
-        from bench.world import shifts
-
-        return shifts.pictures(spec, indices[torch.as_tensor(list(positions), dtype=torch.int64)])
+        return world.pictures(spec, indices[torch.as_tensor(list(positions), dtype=torch.int64)])
 
     return Rows(
         ids=tuple(f"{part.split}-{i:05d}" for i in indices.tolist()),
         labels=labels[indices].numpy(),
-        names=tuple(scenes.classes(spec.variant)),
+        names=tuple(world.classes(spec.variant)),
         load=load,
         fingerprint=digest(_code(), asdict(spec), order, count),
     )
 
 
-def _amplitude(shift: str, severity: int) -> float:
-    from bench.world import shifts
-
-    return shifts.amplitude(shift, severity)
-
-
 def _order(labels: Sequence[int], order: str, seed: int) -> list[int]:
-    """The order of the stream. "cyclic": class after class in turn; "shuffled": by chance; "blocks": classes come in bursts.
+    """The order of the stream. "cyclic": class after class in turn; "shuffled": by chance; "blocks": classes
+    come in bursts.
 
-    Blocks are the label-shift streams of the test-time literature: each class divides its pictures over ten stretches by
-    a draw from about Dirichlet(0.1), and a stretch is shuffled. All orders hold the same pictures.
+    Blocks are the label-shift streams of the test-time literature: each class divides its pictures over ten
+    stretches by a draw from about Dirichlet(0.1), and a stretch is shuffled. All orders hold the same
+    pictures.
     """
     places = list(range(len(labels)))
     if order == "cyclic":
@@ -145,9 +128,7 @@ def _order(labels: Sequence[int], order: str, seed: int) -> list[int]:
     for label in sorted(set(labels)):
         own = [place for place in places if labels[place] == label]
         rng.shuffle(own)
-        weights = [
-            rng.random() ** 10 + 1e-9 for _ in stretches
-        ]  # a gamma variable of small shape a is about U^(1/a)
+        weights = [rng.random() ** 10 + 1e-9 for _ in stretches]  # a gamma variable of small shape a is about U^(1/a)
         ends = [round(len(own) * sum(weights[: i + 1]) / sum(weights)) for i in range(SLOTS)]
         for stretch, start, end in zip(stretches, [0, *ends], ends, strict=False):
             stretch += own[start:end]
@@ -159,15 +140,13 @@ def _order(labels: Sequence[int], order: str, seed: int) -> list[int]:
 @lru_cache(maxsize=1)
 def _code() -> str:
     """Hash of what draws: the world's code without comments and docstrings, and its calibration."""
-    folder = Path(scenes.__file__).parent
+    folder = Path(world.__file__).parent
     parts = [
         (file.name, _bare(file.read_text(encoding="utf-8")))
         for file in sorted(folder.glob("*.py"))
         if file.name not in NOT_PICTURES
     ]
-    parts += [
-        (file.name, file.read_text(encoding="utf-8")) for file in sorted(folder.glob("calibration.json"))
-    ]
+    parts += [(file.name, file.read_text(encoding="utf-8")) for file in sorted(folder.glob("calibration.json"))]
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
@@ -181,9 +160,7 @@ def _bare(source: str) -> str:
                 n
                 for n in body
                 if not (
-                    isinstance(n, ast.Expr)
-                    and isinstance(n.value, ast.Constant)
-                    and isinstance(n.value.value, str)
+                    isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant) and isinstance(n.value.value, str)
                 )
             ]
             node.body = kept or [ast.Pass()]  # type: ignore[attr-defined]

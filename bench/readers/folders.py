@@ -1,7 +1,8 @@
 """Pictures sorted into folders: <class>/*, {train,val,test}/<class>/* and <domain>/<class>/*.
 
-Classes stand in the card's order (else in alphabetical order, and folders named by numbers in numerical order). A class folder is called
-as the class is, with blanks or underscores, unless `options.folders` lists other names in the order of the labels.
+Classes stand in the card's order (else in alphabetical order, and folders named by numbers in numerical
+order). A class folder is called as the class is, with blanks or underscores, unless `options.folders` lists
+other names in the order of the labels.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from PIL import Image
 from bench.api import Card, Part, UserError
 from bench.readers import kinds
 from bench.readers.kinds import Kind
-from bench.readers.rows import Reader, Rows, differences, digest, place, readable, spread
+from bench.readers.rows import Reader, Rows, differences, digest, origin, place, readable, spread
 
-SUFFIXES = frozenset(".jpg .jpeg .png .bmp .gif .tif .tiff .webp .ppm .pgm".split())
+SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"))
 SPLITS = ("train", "val", "test")
 FOLDERS = Kind("a list of different folder names, one for each class", kinds.list_of(kinds.domain))
 
 
-# -- files ------------------------------------------------------------------------------------------------------------
+# -- files ---------------------------------------------------------------------------------------------------
 
 
 def rows_of_files(
@@ -45,8 +46,9 @@ def rows_of_files(
             missing.append(file)
     if missing:
         raise UserError(
-            f"data set {card.name}: {len(missing)} of {len(files)} pictures are missing in {folder}, such as {missing[0]}; "
-            f"get them from {card.source.rstrip('.')}."
+            f"data set {card.name}: {len(missing)} of {len(files)} pictures are missing in {folder}, "
+            f"such as {missing[0]}; "
+            f"get them {origin(card)}."
         )
     return Rows(
         ids=tuple(files),
@@ -74,22 +76,18 @@ def _subfolders(folder: Path) -> list[str]:
 
 def _pictures(folder: Path) -> list[str]:
     return sorted(
-        f.name
-        for f in folder.iterdir()
-        if f.suffix.lower() in SUFFIXES and not f.name.startswith(".") and f.is_file()
+        f.name for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith(".") and f.is_file()
     )
 
 
-# -- classes ----------------------------------------------------------------------------------------------------------
+# -- classes -------------------------------------------------------------------------------------------------
 
 
 def _class_list(card: Card, parents: Sequence[Path]) -> list[tuple[str, str]]:
-    """(class name, folder name) in the order of the labels; without a list in the card, of all folders in `parents`."""
+    """(class name, folder name) in the order of the labels; without a list in the card, of all folders in
+    `parents`."""
     if "folders" in card.options:
-        return [
-            (readable(name), folder)
-            for name, folder in zip(card.classes, card.options["folders"], strict=True)
-        ]
+        return [(readable(name), folder) for name, folder in zip(card.classes, card.options["folders"], strict=True)]
     if card.classes:
         return [(readable(name), name) for name in card.classes]
     found = {name for parent in parents for name in _subfolders(parent)}
@@ -104,27 +102,24 @@ def _walk(
     files, labels, strange = [], [], []
     left = set(_subfolders(parent))
     for label, (name, folder) in enumerate(classes):
-        actual = next(
-            (f for f in (folder, folder.replace(" ", "_"), folder.replace("_", " ")) if f in left), None
-        )
+        actual = next((f for f in (folder, folder.replace(" ", "_"), folder.replace("_", " ")) if f in left), None)
         pictures = [] if actual is None else _pictures(parent / actual)
         if not pictures and card.classes:
             raise UserError(
                 f"data set {card.name}: no pictures of class {name!r} in {parent / folder}; "
-                f"put them there, from {card.source.rstrip('.')}."
+                f"put them there, {origin(card)}."
             )
         if actual is not None:
             left.discard(actual)
             files += [(parent / actual / picture).relative_to(base).as_posix() for picture in pictures]
             labels += [label] * len(pictures)
     strange += [
-        f"{card.name}: folder {name} in {parent.name} is no class of the card and was left out"
-        for name in sorted(left)
+        f"{card.name}: folder {name} in {parent.name} is no class of the card and was left out" for name in sorted(left)
     ]
     if not files:
         raise UserError(
             f"data set {card.name}: no pictures in {parent}, looked for <class>/*.jpg and the like; "
-            f"put them there, from {card.source.rstrip('.')}."
+            f"put them there, {origin(card)}."
         )
     return files, labels, strange
 
@@ -133,15 +128,17 @@ def _check_folders(card: Card) -> None:
     folders = card.options.get("folders")
     if folders is not None and len(folders) != len(card.classes):
         raise UserError(
-            f"{card.path}: options.folders has {len(folders)} names and classes has {len(card.classes)}; list one folder for each class."
+            f"{card.path}: options.folders has {len(folders)} names and classes has {len(card.classes)}; "
+            f"list one folder for each class."
         )
 
 
-# -- the two layouts --------------------------------------------------------------------------------------------------
+# -- the two layouts -----------------------------------------------------------------------------------------
 
 
 def class_folders(card: Card, part: Part, root: Path | None, shots: int | None) -> Rows:
-    """<folder>/{train,val,test}/<class>/*, or <folder>/<class>/*, which serves as the one split `options.flat` (test)."""
+    """<folder>/{train,val,test}/<class>/*, or <folder>/<class>/*, which serves as the one split
+    `options.flat` (test)."""
     base = place(card, root)
     called = {**dict(zip(SPLITS, SPLITS, strict=True)), **card.options.get("splits", {})}
     parents = {split: base / called[split] for split in SPLITS if (base / called[split]).is_dir()}
@@ -162,21 +159,22 @@ def class_folders(card: Card, part: Part, root: Path | None, shots: int | None) 
 
 
 def domain_folders(card: Card, part: Part, root: Path | None, shots: int | None) -> Rows:
-    """<folder>/<domain>/<class>/*. A domain has no splits: it serves whole, as training or as test data, and has no validation rows.
+    """<folder>/<domain>/<class>/*. A domain has no splits: it serves whole, as training or as test data, and
+    has no validation rows.
 
-    Domains are those the card names; `options.aliases` lists other spellings of their folders. A stray folder is reported.
+    Domains are those the card names; `options.aliases` lists other spellings of their folders. A stray folder
+    is reported.
     """
     base = place(card, root)
     present = _subfolders(base)
-    spellings = {
-        domain: (domain, *card.options.get("aliases", {}).get(domain, ())) for domain in card.domains
-    }
+    spellings = {domain: (domain, *card.options.get("aliases", {}).get(domain, ())) for domain in card.domains}
     actual = {domain: next((s for s in spelt if s in present), None) for domain, spelt in spellings.items()}
     assert part.domain is not None  # read() has checked it
     own = actual[part.domain]
     if own is None:
         raise UserError(
-            f"data set {card.name}: the folder of domain {part.domain!r} is missing in {base}; put it there, from {card.source.rstrip('.')}."
+            f"data set {card.name}: the folder of domain {part.domain!r} is missing in {base}; "
+            f"put it there, {origin(card)}."
         )
     classes = _class_list(card, [base / folder for folder in actual.values() if folder is not None])
     names = tuple(name for name, _ in classes)

@@ -1,4 +1,4 @@
-"""What a key of a card may hold: predicates on plain TOML values, with the words for the message when one does not hold."""
+"""What a key of a card may hold: predicates on plain TOML values, and the words for when one fails."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ class Kind(NamedTuple):
 
 
 def checked(table: Mapping[str, Any], kinds: Mapping[str, Kind], shown: str) -> None:
-    """Raise a UserError for the first key that is unknown, wrong or missing; `shown` says where the table stands."""
+    """Raise a UserError for the first key that is unknown, wrong or missing; `shown` says where the table
+    stands."""
     for key, value in table.items():
         if key not in kinds:
             raise UserError(f"{shown}: unknown key {key!r}; {nearest(key, kinds)}")
@@ -45,9 +46,7 @@ def name(value: Any) -> bool:
 
 def inside(value: Any) -> bool:
     """A path that stays in the folder it starts from."""
-    return (
-        text(value) and value[0] not in "/~" and not set(value) & set("\\:") and ".." not in value.split("/")
-    )
+    return text(value) and value[0] not in "/~" and not set(value) & set("\\:") and ".." not in value.split("/")
 
 
 def domain(value: Any) -> bool:
@@ -67,9 +66,7 @@ def share(value: Any) -> bool:
 
 
 def one_of(*values: Any) -> Kind:
-    return Kind(
-        f"one of {', '.join(map(str, values))}", lambda value: not isinstance(value, bool) and value in values
-    )
+    return Kind(f"one of {', '.join(map(str, values))}", lambda value: not isinstance(value, bool) and value in values)
 
 
 def list_of(holds: Check, twice: bool = False) -> Check:

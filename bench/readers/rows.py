@@ -1,4 +1,4 @@
-"""What every reader answers with: the rows of one split, known by name and label, pictures opened only when asked for."""
+"""What every reader answers with: the rows of one split; their pictures are opened only when asked for."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class Rows:
 
     labels: (n,) int64, positions in `names`, which are all classes of the data set, seen here or not.
     load: positions -> their pictures; the only thing that is slow.
-    features: (n, D) float32 where the data set is a bundle of features; `load` then says that there are no pictures.
+    features: (n, D) float32 where the data set is a bundle of features; `load` then says that there are no
+    pictures.
     fingerprint: changes with anything that can change a number.
     warnings: what is not as the card expects it; for the record.
     """
@@ -57,7 +58,8 @@ class Rows:
         )
 
     def only(self, classes: Sequence[int]) -> Rows:
-        """The rows of these labels, renumbered by their place in `classes`, as base and new halves need it."""
+        """The rows of these labels, renumbered by their place in `classes`, as base and new halves need
+        it."""
         wanted = [int(label) for label in classes]
         if wanted == list(range(len(self.names))):
             return self
@@ -94,7 +96,8 @@ def digest(*parts: Any) -> str:
 
 
 def spread(ids: Sequence[str]) -> list[int]:
-    """Positions in the order of the hashes of the ids: fixed for good, and any first n are a fair sample of the classes."""
+    """Positions in the order of the hashes of the ids: fixed for good, and any first n are a fair sample of
+    the classes."""
     return sorted(range(len(ids)), key=lambda i: (hashlib.sha256(ids[i].encode()).digest(), i))
 
 
@@ -103,9 +106,14 @@ def readable(name: str) -> str:
     return " ".join(name.replace("_", " ").split())
 
 
+def origin(card: Card) -> str:
+    """The end of a sentence about something missing."""
+    return f"from {card.source.rstrip('.')}"
+
+
 def place(card: Card, root: Path | None) -> Path:
     """The folder of a data set, or the sentence that says what to put where and from where."""
-    what = f"data set {card.name} needs {card.folder or 'its files'} below the data root, from {card.source.rstrip('.')}"
+    what = f"data set {card.name} needs {card.folder or 'its files'} below the data root, {origin(card)}"
     if root is None:
         raise UserError(f"{what}; say where that is with --data-root.")
     folder = root / card.folder
@@ -117,7 +125,8 @@ def place(card: Card, root: Path | None) -> Path:
 def differences(card: Card, found: Mapping[str, int]) -> tuple[str, ...]:
     """A sentence for each expected count that is not what is on disk."""
     return tuple(
-        f"{card.name}: {count} {key} {'' if key == 'classes' else 'pictures '}found, {card.counts[key]} expected"
+        f"{card.name}: {count} {'classes' if key == 'classes' else f'pictures of {key}'} found, "
+        f"{card.counts[key]} expected"
         for key, count in found.items()
         if key in card.counts and card.counts[key] != count
     )

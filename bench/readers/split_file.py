@@ -1,7 +1,7 @@
 """The split files of the CoOp line: {"train": [[path, label, class name], ...], "val": ..., "test": ...}.
 
-Paths are relative to the folder of images. These are not the splits of torchvision: other test sets, other numbers. A file whose sha256
-is not the card's is read, and the difference goes into the record.
+Paths are relative to the folder of images. These are not the splits of torchvision: other test sets, other
+numbers. A file whose sha256 is not the card's is read, and the difference goes into the record.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from bench.api import Card, Part, UserError
 from bench.readers import kinds
 from bench.readers.folders import SPLITS, rows_of_files
 from bench.readers.kinds import Kind
-from bench.readers.rows import Reader, Rows, differences, place, readable
+from bench.readers.rows import Reader, Rows, differences, origin, place, readable
 
 
 class Split(NamedTuple):
-    """A parsed split file: (paths, labels) of each split, class names in the order of the labels, sha256 of the file."""
+    """A parsed split file: (paths, labels) of each split, class names in the order of the labels, sha256 of
+    the file."""
 
     splits: dict[str, tuple[list[str], list[int]]]
     names: tuple[str, ...]
@@ -32,17 +33,11 @@ def parse(file: Path) -> Split:
         raw = file.read_bytes()
         table = json.loads(raw)
     except OSError as error:
-        raise UserError(
-            f"{file} cannot be read ({error.strerror}): check the file and its rights."
-        ) from error
+        raise UserError(f"{file} cannot be read ({error.strerror}): check the file and its rights.") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(
-            f"{file} is not a JSON file ({' '.join(str(error).split())}): fetch it again."
-        ) from error
+        raise UserError(f"{file} is not a JSON file ({' '.join(str(error).split())}): fetch it again.") from error
     if not isinstance(table, dict) or not all(isinstance(table.get(split), list) for split in SPLITS):
-        raise UserError(
-            f"{file} is not a split file: it must hold an object with the lists train, val and test."
-        )
+        raise UserError(f"{file} is not a split file: it must hold an object with the lists train, val and test.")
     splits: dict[str, tuple[list[str], list[int]]] = {}
     names: dict[int, str] = {}
     for split in SPLITS:
@@ -50,20 +45,17 @@ def parse(file: Path) -> Split:
         for number, row in enumerate(table[split]):
             if not _row(row):
                 raise UserError(
-                    f"{file}: entry {number} of {split} must be [path below the image folder, label from 0, class name], not {repr(row)[:60]}."
+                    f"{file}: entry {number} of {split} must be [path below the image folder, label from 0, "
+                    f"class name], not {repr(row)[:60]}."
                 )
             path, label, name = row
             if names.setdefault(label, readable(name)) != readable(name):
-                raise UserError(
-                    f"{file}: label {label} is called {names[label]!r} and {name!r}; give it one name."
-                )
+                raise UserError(f"{file}: label {label} is called {names[label]!r} and {name!r}; give it one name.")
             paths.append(path)
             labels.append(label)
         splits[split] = (paths, labels)
     if not names or max(names) != len(names) - 1:
-        raise UserError(
-            f"{file}: the labels must be 0, 1, 2 and so on without gaps; {len(names)} different ones were found."
-        )
+        raise UserError(f"{file}: the labels must be 0, 1, 2 and so on without gaps; {len(names)} were found.")
     return Split(splits, tuple(names[label] for label in range(len(names))), hashlib.sha256(raw).hexdigest())
 
 
@@ -85,20 +77,17 @@ def read(card: Card, part: Part, root: Path | None, shots: int | None) -> Rows:
     file = base / card.options["file"]
     images = base / card.options.get("images", "")
     if not file.is_file():
-        raise UserError(
-            f"data set {card.name}: the split file {file} is missing; put it there, from {card.source.rstrip('.')}."
-        )
+        raise UserError(f"data set {card.name}: the split file {file} is missing; put it there, {origin(card)}.")
     if not images.is_dir():
-        raise UserError(
-            f"data set {card.name}: the image folder {images} is missing; put it there, from {card.source.rstrip('.')}."
-        )
+        raise UserError(f"data set {card.name}: the image folder {images} is missing; put it there, {origin(card)}.")
     split = parse(file)
     paths, labels = split.splits[part.split]
     strange = list(differences(card, {part.split: len(paths), "classes": len(split.names)}))
     expected = card.options.get("sha256")
     if expected is not None and not split.sha256.startswith(expected):
         strange.append(
-            f"{card.name}: {file.name} is not the published file (sha256 {split.sha256[:12]}, published {expected[:12]})"
+            f"{card.name}: {file.name} is not the published file "
+            f"(sha256 {split.sha256[:12]}, published {expected[:12]})"
         )
     return rows_of_files(card, images, paths, labels, split.names, strange, part.split == "test")
 
@@ -110,9 +99,7 @@ def _sha256(value: Any) -> bool:
 READER = Reader(
     read,
     options={
-        "file": Kind(
-            "the split file below the folder, such as 'split_zhou_Caltech101.json'", kinds.inside, True
-        ),
+        "file": Kind("the split file below the folder, such as 'split_zhou_Caltech101.json'", kinds.inside, True),
         "images": Kind("the folder of images below the folder", kinds.inside),
         "sha256": Kind("12 to 64 lower-case hexadecimal digits", _sha256),
     },
