@@ -1,0 +1,119 @@
+"""What several methods share and no paper calls its own: CoOp's training loop, TPT's views and its optimiser.
+
+Files with an underscore are not methods. Shapes: n images, c augmented views of each, D feature dimensions, V views,
+K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from bench.api import Support
+
+
+def shots_of(labels: Tensor) -> int:
+    """How many pictures the support holds of its most frequent class."""
+    return int(torch.bincount(labels).max())
+
+
+def coop_epochs(shots: int) -> int:
+    """How long CoOp trains: 50 epochs for one shot, 100 for up to four, 200 beyond."""
+    return 50 if shots <= 1 else 100 if shots <= 4 else 200
+
+
+def coop_rate(lr: float, epoch: int, epochs: int) -> float:
+    """The learning rate of an epoch: the first one warms up at 1e-5, the others follow a cosine."""
+    return 1e-5 if epoch == 0 else lr * (1 + math.cos(math.pi * (epoch - 1) / epochs)) / 2
+
+
+def minibatches(n: int, batch: int, rng: torch.Generator) -> tuple[Tensor, ...]:
+    """A fresh order of n pictures in pieces of `batch`; a smaller last piece is dropped unless it is the only one."""
+    order = torch.randperm(n, generator=rng)
+    return order[: n - n % batch if n >= batch else n].split(batch)
+
+
+def training_views(support: Support, copies: int) -> Tensor:
+    """Features (n, c, D) to train on: `copies` augmented views of each picture, or its test view for 0."""
+    return support.augment(copies) if copies else support.features[:, None]
+
+
+def train(
+    loss: Callable[[Tensor, Tensor], Tensor],
+    views: Tensor,
+    labels: Tensor,
+    optimiser: torch.optim.Optimizer,
+    *,
+    batch: int,
+    epochs: int,
+    rng: torch.Generator,
+) -> None:
+    """Minimise loss(features (b, D), labels (b,)) by CoOp's schedule; epoch e sees augmented view e mod c."""
+    lr = optimiser.param_groups[0]["lr"]
+    with torch.enable_grad():
+        for epoch in range(epochs):
+            optimiser.param_groups[0]["lr"] = coop_rate(lr, epoch, epochs)
+            features = views[:, epoch % views.shape[1]]
+            for rows in minibatches(len(labels), batch, rng):
+                rows = rows.to(labels.device)
+                optimiser.zero_grad()
+                loss(features[rows], labels[rows]).backward()
+                optimiser.step()
+
+
+def fork(rng: torch.Generator) -> torch.Generator:
+    """A stream of its own for one purpose, so that what others draw does not shift it."""
+    return torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=rng)))
+
+
+def uniform(shape: tuple[int, ...], bound: float, rng: torch.Generator, like: Tensor) -> Tensor:
+    """Numbers from [-bound, bound), as torch's Linear draws them; the same in every precision and on every device."""
+    return ((torch.rand(shape, generator=rng) * 2 - 1) * bound).to(like)
+
+
+def confident(logits: Tensor, keep: float) -> Tensor:
+    """Which int(V keep) views, at least one, are surest: those of least entropy, in (V, K) logits."""
+    log_p = logits.log_softmax(-1)
+    entropy = -(log_p.exp() * log_p).sum(-1)  # (V,)
+    return entropy.topk(max(1, int(len(entropy) * keep)), largest=False).indices
+
+
+def log_mean(logits: Tensor) -> Tensor:
+    """Logarithm of the mean softmax over the views: (V, K) -> (K,)."""
+    return logits.log_softmax(-1).logsumexp(0) - math.log(len(logits))
+
+
+def entropy_of_mean(logits: Tensor) -> Tensor:
+    """TPT's loss: the entropy of the views' mean softmax."""
+    log_p = log_mean(logits)
+    return -(log_p.exp() * log_p).sum()
+
+
+def adamw(
+    values: Mapping[str, Tensor],
+    gradients: Mapping[str, Tensor],
+    moments: dict[str, tuple[Tensor, Tensor]],
+    step: int,
+    lr: float,
+    weight_decay: float,
+) -> dict[str, Tensor]:
+    """New values after one step of torch's AdamW with its default betas and epsilon; step counts from 1.
+
+    As a function, since an episode per picture must not pay for an optimiser object. A value without a gradient has
+    had none but exact zeros so far: it only decays. `moments` is carried from step to step.
+    """
+    (beta1, beta2), eps, result = (0.9, 0.999), 1e-8, {}
+    for name, value in values.items():
+        result[name] = value * (1 - lr * weight_decay)
+        if (gradient := gradients.get(name)) is not None:
+            zero = torch.zeros_like(gradient)
+            first, second = moments.get(name, (zero, zero))
+            first = first + (gradient - first) * (1 - beta1)
+            second = second * beta2 + gradient * gradient * (1 - beta2)
+            moments[name] = first, second
+            spread = second.sqrt() / math.sqrt(1 - beta2**step) + eps
+            result[name] = result[name] - lr / (1 - beta1**step) * first / spread
+    return result
