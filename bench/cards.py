@@ -187,7 +187,7 @@ def check(suite: Suite, folder: Path | None = None) -> None:
             try:
                 readers.check_domain(card(name, folder), domain)
             except UserError as error:
-                raise UserError(f"{shown}: {key} names {reference!r}, but {error}") from error
+                raise UserError(f"{shown}: {key} names {reference!r}: {error}") from error
     for test in suite.tests:
         source = test if suite.source is None else suite.source
         if source == test and readers.READERS[card(split_reference(test)[0], folder).reader].one_split:

@@ -1,7 +1,7 @@
 """The embedded world as a data set: pictures drawn from seeds when they are asked for; no files on disk.
 
 A card's options are the fields of the world's Spec, and `options.domain.<name>` changes them for one domain.
-Domains called "1" to "5" are severities of the card's shift. The counts are not expectations here but the
+Domains called "0" to "5" are severities of the card's shift. The counts are not expectations here but the
 sizes. Picture i of a split has the same id in every card of a variant, and shows the same scene under every
 shift: shifts are paired picture by picture.
 """
@@ -26,7 +26,7 @@ from bench.readers import kinds
 from bench.readers.kinds import Kind, checked
 from bench.readers.rows import Reader, Rows, digest
 
-SEVERITIES = ("1", "2", "3", "4", "5")
+SEVERITIES = ("0", "1", "2", "3", "4", "5")
 VARIANTS = tuple(world.CLASSES)
 SLOTS = 10
 """A stream in blocks has so many stretches, each with class frequencies of its own."""
@@ -35,7 +35,7 @@ NOT_PICTURES = frozenset({"captions.py", "__main__.py"})
 
 FIELDS = {
     "shift": kinds.one_of(*world.SHIFTS),
-    "severity": kinds.one_of(1, 2, 3, 4, 5),
+    "severity": kinds.one_of(0, 1, 2, 3, 4, 5),
     "colours": kinds.one_of("any", "seen", "unseen"),
     "spurious": Kind("a share between 0 and 1", kinds.share),
     "seed": Kind("a whole number from 0", lambda value: value == 0 or kinds.count(value)),
@@ -64,7 +64,7 @@ def check(card: Card) -> None:
     for domain in card.domains or (None,):
         fields = _fields(card, domain)
         if fields.get("shift") and "severity" not in fields:
-            raise UserError(f"{card.path}: severity is missing in options; say 1 to 5, or call the domains so.")
+            raise UserError(f"{card.path}: severity is missing in options; say 0 to 5, or call the domains so.")
 
 
 def _fields(card: Card, domain: str | None) -> dict[str, Any]:

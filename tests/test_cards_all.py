@@ -1,0 +1,98 @@
+"""Every card and every suite of datasets/. A failure here says what to mend in which file."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import pytest
+
+from bench import cards, readers, world
+from bench.api import Part
+
+CARDS = cards.cards()
+SUITES = cards.suites()
+WORLDS = [card for card in CARDS.values() if card.reader == "world"]
+EASY = 2000  # test pictures of a set of the world, enough for two points at 80 % power
+
+
+@pytest.mark.parametrize("card", CARDS.values(), ids=lambda card: card.name)
+def test_a_card_says_enough(card):
+    where = f"{card.path}: "
+    raw = (cards.home() / f"{card.name}.toml").read_text(encoding="utf-8")
+    assert raw.startswith("# "), where + "begin with a comment that says what the data set is for or what its trap is"
+    assert "classes" in card.counts, where + "give counts.classes, the number of classes"
+    assert card.title[0].isupper(), where + "begin the title with a capital letter"
+    for template in card.templates:
+        assert template.endswith("."), (
+            where + f"end the template {template!r} with a full stop, as the published ones do"
+        )
+    if card.reader == "world":
+        assert card.licence.startswith("MIT"), where + "pictures of the world are under the MIT licence; say so"
+        return
+    assert card.folder, where + "give folder, the place below the data root"
+    assert card.citation, where + "give citation, the paper that the data set comes from"
+    assert re.search(r"https://", card.source), where + "give in source the address where the data can be had"
+    if card.reader == "split-file":
+        assert len(card.options.get("sha256", "")) == 64, where + "give options.sha256 of the published split file"
+        assert {"train", "val", "test"} <= set(card.counts), where + "give counts.train, counts.val and counts.test"
+    if card.reader == "domain-folders":
+        assert set(card.domains) <= set(card.counts), where + "give the number of pictures of each domain in counts"
+
+
+@pytest.mark.parametrize("card", WORLDS, ids=lambda card: card.name)
+def test_a_card_of_the_world_can_be_read(card):
+    where = f"{card.path}: "
+    expected = len(world.classes(card.options["variant"]))
+    assert card.counts["classes"] == expected, where + f"counts.classes must be {expected}"
+    assert card.counts["test"] >= EASY, where + f"draw at least {EASY} test pictures (counts.test)"
+    if "train" in card.counts:
+        assert card.counts["train"] == 100 * expected, where + "counts.train must be 100 a class"
+        assert card.counts["val"] == 20 * expected, where + "counts.val must be 20 a class"
+    prints = set()
+    for domain in card.domains or (None,):
+        for split in ("train", "val", "test"):
+            if split in card.counts:
+                rows = readers.read(card, Part(card.name, split, domain))
+                assert len(rows) == card.counts[split]
+                assert len(set(rows.labels.tolist())) == expected
+                prints.add(rows.fingerprint)
+    wanted = max(1, len(card.domains)) * sum(split in card.counts for split in ("train", "val", "test"))
+    assert len(prints) == wanted, (
+        where + "two domains or splits hold the same pictures; tell them apart in options.domain"
+    )
+
+
+def test_every_shift_of_the_world_has_its_card_and_the_validation_shift_is_no_test():
+    shifts = {card.options["shift"] for card in WORLDS if card.name == f"world-{card.options.get('shift')}"}
+    assert shifts == set(world.TEST_SHIFTS), "write one card datasets/world-<shift>.toml for each of world.TEST_SHIFTS"
+    for suite in SUITES.values():
+        if suite.name != "validation":
+            uses = {cards.split_reference(reference)[0] for reference in (*suite.tests, *filter(None, [suite.source]))}
+            assert "world-validation" not in uses, (
+                f"{suite.path}: world-validation is for choosing hyper-parameters only"
+            )
+
+
+@pytest.mark.parametrize("suite", SUITES.values(), ids=lambda suite: suite.name)
+def test_a_suite_says_what_it_asks_and_can_be_planned(suite):
+    where = f"{suite.path}: "
+    raw = (cards.home() / "suites" / f"{suite.name}.toml").read_text(encoding="utf-8")
+    assert raw.startswith("# "), where + "begin with a comment that says which question the suite answers"
+    assert suite.title[0].isupper(), where + "begin the title with a capital letter"
+    assert set(tomllib.loads(raw)) >= {"seeds", "shots"}, where + "say seeds and shots, though there are defaults"
+    tasks = cards.tasks(suite)
+    assert len({task.name + str(task.shots) for task in tasks}) == len(tasks), where + "two tasks have the same name"
+    for task in tasks:
+        assert task.train is not None
+        counts = cards.card(task.train.dataset).counts
+        known = "train" in counts or cards.card(task.train.dataset).reader != "world"
+        assert known, where + f"{task.train.dataset} has no training pictures; take another source"
+
+
+def test_the_suites_that_are_promised_are_there():
+    promised = {"ood", "ood-full", "few-shot", "base-to-new", "smoke", "spurious", "pacs", "validation"}
+    assert promised <= set(SUITES)
+    full = {cards.split_reference(test)[0] for test in SUITES["ood-full"].tests}
+    assert full == {"world-photo", *(f"world-{shift}" for shift in world.TEST_SHIFTS)}
+    assert len(SUITES["ood-full"].tests) == 1 + 5 * len(world.TEST_SHIFTS)
