@@ -1,18 +1,20 @@
-"""What several methods share and no paper calls its own: CoOp's training loop, TPT's views and its optimiser.
+"""What several methods share: CoOp's training, TPT's choice of views and its loss, AdamW as a function.
 
-Files with an underscore are not methods. Shapes: n images, c augmented views of each, D feature dimensions, V views,
-K classes.
+Files with an underscore are not methods, and their code counts for the identity of every cell. Shapes: n images, c
+augmented views of each, D feature dimensions, V views, K classes, M context tokens of width W.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy, normalize
 
-from bench.api import Support
+from bench.api import Backbone, Support, UserError
 
 
 def shots_of(labels: Tensor) -> int:
@@ -62,6 +64,55 @@ def train(
                 optimiser.zero_grad()
                 loss(features[rows], labels[rows]).backward()
                 optimiser.step()
+
+
+@dataclass(frozen=True)
+class CoOpRecipe:
+    """How CoOp trains, and who follows it. epochs: None takes CoOp's number for the shots."""
+
+    lr: float
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    batch: int = 32
+    epochs: int | None = None
+    augment: int = 8
+
+    def run(
+        self,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        weights: Iterable[Tensor],
+        support: Support,
+        rng: torch.Generator,
+    ) -> None:
+        optimiser = torch.optim.SGD(weights, self.lr, self.momentum, weight_decay=self.weight_decay)
+        epochs = self.epochs or coop_epochs(shots_of(support.labels))
+        views = training_views(support, min(self.augment, epochs))
+        train(loss, views, support.labels, optimiser, batch=self.batch, epochs=epochs, rng=rng)
+
+
+def learn_context(
+    start: Tensor, position: str, support: Support, backbone: Backbone, recipe: CoOpRecipe, rng: torch.Generator
+) -> Tensor:
+    """CoOp: the context (M, W), or (K, M, W), that minimises the cross-entropy of s f h^T over the support."""
+    context = start.clone().requires_grad_()
+    text = backbone.prompts(support.classes, context.shape[-2], position)
+
+    def loss(features: Tensor, labels: Tensor) -> Tensor:
+        logits = backbone.scale * normalize(features, dim=-1) @ normalize(text(context), dim=-1).T
+        return cross_entropy(logits, labels)
+
+    recipe.run(loss, [context], support, rng)
+    return context.detach()
+
+
+def words(backbone: Backbone, text: str, length: int) -> Tensor:
+    """The embeddings (length, W) that a context starts from."""
+    found = backbone.embed(text)
+    if len(found) != length:
+        raise UserError(
+            f"the context {text!r} is {len(found)} tokens long, not {length}: set the field length to that."
+        )
+    return found
 
 
 def fork(rng: torch.Generator) -> torch.Generator:

@@ -20,7 +20,7 @@ import torch
 from torch.nn.functional import cross_entropy, linear, normalize
 
 from bench.api import Backbone, Classes, Predictor, State, Support, register
-from methods._training import coop_epochs, fork, shots_of, train, training_views, uniform
+from methods._training import CoOpRecipe, fork, uniform
 
 
 @register("clip-adapter", title="CLIP-Adapter")
@@ -41,6 +41,7 @@ class ClipAdapter:
     setting: ClassVar = "few-shot"
     transfers: ClassVar[bool] = True
     online: ClassVar[bool] = False
+    selection: ClassVar = "fixed"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {"lr": (2e-3, 6e-3, 2e-2, 6e-2, 2e-1, 6e-1)}
 
     def adapted(self, features: torch.Tensor, weights: State) -> torch.Tensor:
@@ -61,10 +62,8 @@ class ClipAdapter:
         def loss(features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
             return cross_entropy(backbone.scale * self.adapted(features, weights) @ text.T, labels)
 
-        optimiser = torch.optim.SGD(weights.values(), self.lr, self.momentum, weight_decay=self.weight_decay)
-        epochs = self.epochs or coop_epochs(shots_of(support.labels))
-        views = training_views(support, min(self.augment, epochs))
-        train(loss, views, support.labels, optimiser, batch=self.batch, epochs=epochs, rng=order)
+        recipe = CoOpRecipe(self.lr, self.momentum, self.weight_decay, self.batch, self.epochs, self.augment)
+        recipe.run(loss, weights.values(), support, order)
         return {name: weight.detach() for name, weight in weights.items()}
 
     def predictor(self, state: State, classes: Classes, backbone: Backbone, rng: torch.Generator) -> Predictor:

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import normalize
 
 from bench.api import Backbone, Batch, Classes, NotRunnable, Predictor, State, Support, register
-from methods._training import coop_epochs, fork, shots_of, train, training_views
+from methods._training import CoOpRecipe, fork, learn_context, words
 
 
 @register("coop-csc", title="CoOp, class-specific", family="coop", extra=True, class_specific=True)
@@ -51,6 +51,7 @@ class CoOp:
     needs: ClassVar[frozenset[str]] = frozenset({"features", "text"})
     setting: ClassVar = "few-shot"
     online: ClassVar[bool] = False
+    selection: ClassVar = "fixed"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {"lr": (2e-3, 6e-3, 2e-2, 6e-2, 2e-1, 6e-1)}
 
     @property
@@ -59,18 +60,9 @@ class CoOp:
 
     def fit(self, support: Support, backbone: Backbone, rng: torch.Generator) -> State:
         order = fork(rng)
-        context = self._start(backbone, len(support.classes), rng).requires_grad_()
-        text = backbone.prompts(support.classes, self.length, self.position)
-
-        def loss(features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-            logits = backbone.scale * normalize(features, dim=-1) @ normalize(text(context), dim=-1).T
-            return cross_entropy(logits, labels)
-
-        optimiser = torch.optim.SGD([context], self.lr, self.momentum, weight_decay=self.weight_decay)
-        epochs = self.epochs or coop_epochs(shots_of(support.labels))
-        views = training_views(support, min(self.augment, epochs))
-        train(loss, views, support.labels, optimiser, batch=self.batch, epochs=epochs, rng=order)
-        return {"context": context.detach()}
+        start = self._start(backbone, len(support.classes), rng)
+        recipe = CoOpRecipe(self.lr, self.momentum, self.weight_decay, self.batch, self.epochs, self.augment)
+        return {"context": learn_context(start, self.position, support, backbone, recipe, order)}
 
     def predictor(self, state: State, classes: Classes, backbone: Backbone, rng: torch.Generator) -> Predictor:
         context = state["context"]
@@ -89,13 +81,9 @@ class CoOp:
 
     def _start(self, backbone: Backbone, classes: int, rng: torch.Generator) -> torch.Tensor:
         """The context before training: (M, W), or (K, M, W)."""
-        words = backbone.embed(self.init or "a")
-        if not self.init:
-            shape = (self.length, words.shape[1])
-            shape = (classes, *shape) if self.class_specific else shape
-            return (torch.randn(shape, generator=rng) * self.deviation).to(words)
-        if len(words) != self.length:
-            raise NotRunnable(
-                f"the context {self.init!r} takes {len(words)} tokens here, the field length says {self.length}"
-            )
-        return words.expand(classes, -1, -1).clone() if self.class_specific else words.clone()
+        each = (classes,) if self.class_specific else ()
+        if self.init:
+            start = words(backbone, self.init, self.length)
+            return start.expand(*each, *start.shape)
+        like = backbone.embed("a")
+        return (torch.randn((*each, self.length, like.shape[1]), generator=rng) * self.deviation).to(like)

@@ -51,6 +51,10 @@ class LinearProbe:
     online: ClassVar[bool] = False
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {}  # its own search on the few validation pictures is all
 
+    @property
+    def selection(self) -> str:
+        return "few-val" if self.C is None else "fixed"
+
     def fit(self, support: Support, backbone: Backbone, rng: torch.Generator) -> State:
         solve = _Solver(support, self.iterations, self.tolerance)
         weight, bias = solve(self.C) if self.C is not None else self._search(solve, support.val)
@@ -154,6 +158,7 @@ class TextProbe:
     setting: ClassVar = "few-shot"
     transfers: ClassVar[bool] = False
     online: ClassVar[bool] = False
+    selection: ClassVar = "fixed"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {"lr": (1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0)}
 
     def fit(self, support: Support, backbone: Backbone, rng: torch.Generator) -> State:
@@ -183,6 +188,7 @@ class CLAP:
     setting: ClassVar = "few-shot"
     transfers: ClassVar[bool] = False
     online: ClassVar[bool] = False
+    selection: ClassVar = "fixed"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {}  # no selection at all is the method's claim
 
     def fit(self, support: Support, backbone: Backbone, rng: torch.Generator) -> State:

@@ -91,9 +91,8 @@ def rational_logits(
     source = {"image": scale.sqrt() * image[:, None], "text": scale.sqrt() * text, "matrix": scaled}
     key, value = project("key", scaled), project("value", scaled)  # (B, H, K, d)
     factor = 1 / (tau * (dim // heads) ** 0.5)
-    mixed = torch.stack(
-        torch.broadcast_tensors(*(attend(project(name, source[name]), key, value, factor) for name in queries))
-    ).mean(0)  # (B, H, 1 or K, d)
+    mixed = sum(attend(project(name, source[name]), key, value, factor) for name in queries) / len(queries)
+    assert isinstance(mixed, Tensor)  # (B, H, 1 or K, d)
     delta = linear(mixed.transpose(1, 2).flatten(2), weights["out.weight"], weights["out.bias"])  # (B, 1 or K, D)
     mask = (1 + delta).relu().expand_as(rational)
     return scale * (mask * rational).sum(-1), mask
@@ -114,8 +113,10 @@ def attend(query: Tensor, key: Tensor, value: Tensor, factor: float) -> Tensor:
 def _rows(query: Tensor, key: Tensor, value: Tensor, factor: float) -> tuple[Tensor, Tensor]:
     """Each row's own softmax times Value (B, H, rows, d), and the logarithm of its mass (B, H, rows, 1)."""
     scores = (query * factor) @ key.mT  # (B, H, rows, K)
-    mass = scores.logsumexp(-1, keepdim=True)
-    return (scores - mass).exp() @ value, mass
+    top = scores.detach().amax(-1, keepdim=True)  # cancels in both results, so it needs no gradient
+    terms = scores.sub_(top).exp_()
+    total = terms.sum(-1, keepdim=True)
+    return terms @ value / total, top + total.log()
 
 
 def _check(queries: tuple[str, ...]) -> None:
@@ -161,6 +162,7 @@ class RAda:
     setting: ClassVar = "few-shot"
     transfers: ClassVar[bool] = True
     online: ClassVar[bool] = False
+    selection: ClassVar = "fixed"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {"lr": (5e-5, 2e-4, 6e-4, 2e-3, 6e-3, 2e-2)}
 
     def __post_init__(self) -> None:
@@ -232,6 +234,7 @@ class RAdaTTT:
     setting: ClassVar = "test-time"
     transfers: ClassVar[bool] = True
     online: ClassVar[bool] = False
+    selection: ClassVar = "fixed"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {"lr": (1e-3, 2e-3, 5e-3, 1.5e-2, 4e-2, 1e-1)}
 
     def __post_init__(self) -> None:
@@ -305,6 +308,7 @@ class RAdaDagger:
     setting: ClassVar = "few-shot+test-time"
     transfers: ClassVar[bool] = True
     online: ClassVar[bool] = False
+    selection: ClassVar = "fixed"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {"fit_lr": (5e-5, 6e-4, 6e-3), "lr": (5e-3, 4e-2)}
 
     def __post_init__(self) -> None:

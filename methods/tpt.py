@@ -27,8 +27,7 @@ import torch
 from torch.nn.functional import normalize
 
 from bench.api import Backbone, Batch, Classes, NotRunnable, Predictor, State, Support, phase, register
-from methods._training import adamw, confident, entropy_of_mean
-from methods.coop import CoOp
+from methods._training import CoOpRecipe, adamw, confident, entropy_of_mean, fork, learn_context, words
 
 
 @register("tpt", title="TPT")
@@ -47,6 +46,7 @@ class TPT:
     setting: ClassVar = "test-time"
     transfers: ClassVar[bool] = True
     online: ClassVar[bool] = False
+    selection: ClassVar = "fixed"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {"lr": (5e-4, 1.5e-3, 5e-3, 1.5e-2, 5e-2, 1.5e-1)}
 
     def fit(self, support: Support, backbone: Backbone, rng: torch.Generator) -> State:
@@ -114,15 +114,13 @@ class CoOpTPT:
     setting: ClassVar = "few-shot+test-time"
     transfers: ClassVar[bool] = True
     online: ClassVar[bool] = False
+    selection: ClassVar = "fixed"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {"fit_lr": (2e-3, 2e-2, 2e-1), "lr": (5e-3, 5e-2)}
 
-    def coop(self) -> CoOp:
-        return CoOp(
-            self.length, self.init, position=self.position, lr=self.fit_lr, epochs=self.epochs, augment=self.augment
-        )
-
     def fit(self, support: Support, backbone: Backbone, rng: torch.Generator) -> State:
-        return self.coop().fit(support, backbone, rng)
+        start = words(backbone, self.init, self.length)
+        recipe = CoOpRecipe(self.fit_lr, epochs=self.epochs, augment=self.augment)
+        return {"context": learn_context(start, self.position, support, backbone, recipe, fork(rng))}
 
     def predictor(self, state: State, classes: Classes, backbone: Backbone, rng: torch.Generator) -> Predictor:
         if "context" not in state:
@@ -131,4 +129,4 @@ class CoOpTPT:
         return episode.predictor(state, classes, backbone, rng)
 
     def parameters(self, backbone: Backbone, classes: int) -> int:
-        return self.coop().parameters(backbone, classes)
+        return self.length * backbone.embed("a").shape[1]

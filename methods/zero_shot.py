@@ -50,6 +50,7 @@ class ZeroShot:
     setting: ClassVar = "zero-shot"
     transfers: ClassVar[bool] = True
     online: ClassVar[bool] = False
+    selection: ClassVar = "fixed"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {}  # nothing to choose: the prompts are given
 
     @property
@@ -80,6 +81,7 @@ class ViewMean:
     setting: ClassVar = "test-time"
     transfers: ClassVar[bool] = True
     online: ClassVar[bool] = False
+    selection: ClassVar = "fixed"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {}  # `keep` is what tells the two forms apart, so it is not searched
 
     def fit(self, support: Support, backbone: Backbone, rng: torch.Generator) -> State:
