@@ -10,8 +10,10 @@ complete, whatever happened to the machine. Nothing here is a pickle.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
+import io
 import json
 import math
 import os
@@ -25,6 +27,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import MISSING, fields, is_dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,7 +94,12 @@ def _safe(name: str, length: int) -> str:
 
 
 def save(record: Record, root: str | Path, *, replace: bool = False) -> Path:
-    """Store one cell. One that is done stays as it is unless `replace`; a failed one makes room for the new attempt."""
+    """Store one cell. One that is done stays as it is unless `replace`; a failed one makes room for the new attempt.
+
+    The provenance gets the time, as `finished`, where the caller has not written it there.
+    """
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    record = dataclasses.replace(record, provenance={"finished": now, **record.provenance})
     place = folder(root, record)
     arrays = _arrays(record) if record.status == "done" else None
     content = json.dumps(_content(record), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
@@ -126,9 +134,7 @@ def _move(temporary: Path, place: Path, replace: bool) -> bool:
         try:
             temporary.rename(place)
             return True
-        except (
-            OSError
-        ):  # a rename onto a folder that is not empty fails, which makes this safe between processes
+        except OSError:  # a rename onto a folder that is not empty fails, which makes this safe between processes
             if not place.is_dir():
                 raise
         if not replace and _is_done(place):
@@ -189,9 +195,7 @@ def _sync_folder(path: Path) -> None:
 
 
 def _content(record: Record) -> dict[str, Any]:
-    stored = {
-        f.name: _plain(getattr(record, f.name)) for f in fields(record) if f.name not in ("ids", *ARRAYS)
-    }
+    stored = {f.name: _plain(getattr(record, f.name)) for f in fields(record) if f.name not in ("ids", *ARRAYS)}
     if record.status != "done":
         return {"schema": SCHEMA, **stored}
     right = np.asarray(record.prediction) == np.asarray(record.label)
@@ -255,9 +259,7 @@ def load(path: str | Path, predictions: bool = True) -> Record:
             if not predictions and not (path / "predictions.npz").is_file():
                 raise FileNotFoundError("predictions.npz")
             if predictions:
-                record = Record(
-                    **{**_shallow(record), **_read_arrays(path / "predictions.npz", stored["images"])}
-                )
+                record = dataclasses.replace(record, **_read_arrays(path / "predictions.npz", stored["images"]))
         return record
     except BROKEN as error:
         raise Damaged(f"{path} is damaged ({_reason(error)}): delete this folder and run again.") from error
@@ -293,9 +295,7 @@ def _record(stored: Mapping[str, Any]) -> Record:
 
 def _known(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     """The values that `kind` has fields for: a later version of the same schema may have added some."""
-    missing = [
-        f.name for f in fields(kind) if f.default is f.default_factory is MISSING and f.name not in values
-    ]
+    missing = [f.name for f in fields(kind) if f.default is f.default_factory is MISSING and f.name not in values]
     if missing:
         raise KeyError(f"no {missing[0]}")
     return {f.name: values[f.name] for f in fields(kind) if f.name in values}
@@ -309,12 +309,9 @@ def _restored(value: Any) -> Any:
     return tuple(_restored(item) for item in value) if isinstance(value, list) else value
 
 
-def _shallow(record: Record) -> dict[str, Any]:
-    return {f.name: getattr(record, f.name) for f in fields(record)}
-
-
 def _read_arrays(path: Path, images: int) -> dict[str, Any]:
-    with np.load(path, allow_pickle=False) as stored:
+    content = io.BytesIO(path.read_bytes())  # numpy would leave a damaged file open
+    with np.load(content, allow_pickle=False) as stored:
         arrays: dict[str, Any] = {name: stored[name] for name in ARRAYS}
         ids = stored["ids"]
     if any(array.shape != (images,) for array in (*arrays.values(), ids)):
@@ -331,11 +328,5 @@ def _ids(content: bytes, kind: str) -> tuple[str, ...]:
 def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return f"{Path(str(error.filename or error)).name} is missing"
-    text = str(
-        error.strerror
-        if isinstance(error, OSError) and error.strerror
-        else error.args[0]
-        if error.args
-        else ""
-    )
+    text = str(error.strerror if isinstance(error, OSError) and error.strerror else error.args[0] if error.args else "")
     return text.splitlines()[0].rstrip(".") if text else type(error).__name__

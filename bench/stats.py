@@ -137,9 +137,7 @@ def mcnemar(a: ArrayLike, b: ArrayLike) -> Paired:
     p = min(1.0, 2 * float(stats.binom.cdf(min(gained, lost), gained + lost, 0.5))) if gained + lost else 1.0
     up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
     half = float(stats.norm.ppf((1 + LEVEL) / 2)) * math.sqrt((up + down - (up - down) ** 2) / (n + 2))
-    return Paired(
-        (gained - lost) / n, max(-1.0, up - down - half), min(1.0, up - down + half), p, gained, lost
-    )
+    return Paired((gained - lost) / n, max(-1.0, up - down - half), min(1.0, up - down + half), p, gained, lost)
 
 
 def holm(p: ArrayLike) -> NDArray[np.float64]:

@@ -8,11 +8,12 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench import records
@@ -83,11 +84,18 @@ def test_a_failed_cell_keeps_its_sentence_and_its_traceback(tmp_path):
     assert records.scan(tmp_path) == ([failed()], [])
 
 
+def test_a_cell_says_when_it_was_finished(tmp_path):
+    stored = records.load(records.save(a_record(provenance={}), tmp_path)).provenance["finished"]
+    age = datetime.now(UTC) - datetime.fromisoformat(stored)
+    assert timedelta() <= age < timedelta(minutes=5)
+
+
 def test_a_task_without_support_comes_back_without_it(tmp_path):
     record = a_record(task=Task(Part("world-photo", "test")))
     assert records.load(records.save(record, tmp_path)).task == record.task
 
 
+@settings(deadline=None)
 @given(st.floats(width=64), st.floats(allow_nan=False))
 def test_numbers_keep_every_bit_on_their_way_through_json(field, seconds):
     record = failed(fields={"x": field}, cost=Cost(fit_s=seconds))
@@ -101,13 +109,13 @@ def test_the_json_is_for_people_and_the_arrays_are_no_pickles(tmp_path):
     path = records.save(a_record(), tmp_path)
     text = (path / "cell.json").read_text(encoding="utf-8")
     stored = json.loads(text)
-    assert stored["schema"] == SCHEMA and stored["images"] == 3 and stored["accuracy"] == 2 / 3
-    assert (
-        list(stored) == sorted(stored)
-        and text.startswith('{\n  "')
-        and "NaN" not in text
-        and "Infinity" not in text
-    )
+    assert stored["schema"] == SCHEMA
+    assert stored["images"] == 3
+    assert stored["accuracy"] == 2 / 3
+    assert list(stored) == sorted(stored)
+    assert text.startswith('{\n  "')
+    assert "NaN" not in text
+    assert "Infinity" not in text
     assert not set(records.ARRAYS) & set(stored)
     with np.load(path / "predictions.npz", allow_pickle=False) as arrays:
         assert {name: arrays[name].dtype.str for name in arrays} == {
@@ -117,9 +125,7 @@ def test_the_json_is_for_people_and_the_arrays_are_no_pickles(tmp_path):
 
 def test_without_predictions_nothing_but_the_arrays_is_missing(tmp_path):
     path = records.save(a_record(), tmp_path)
-    assert records.load(path, predictions=False) == replace(
-        a_record(), ids=(), **dict.fromkeys(records.ARRAYS)
-    )
+    assert records.load(path, predictions=False) == replace(a_record(), ids=(), **dict.fromkeys(records.ARRAYS))
 
 
 def test_the_cells_of_one_task_share_their_image_ids(tmp_path):
@@ -137,20 +143,23 @@ def test_an_id_names_the_content_and_not_its_order():
     one = records.cell_id({"a": 1, "b": {"c": (1.5, None), "d": {"y", "x"}}, "n": np.float64(0.1)})
     assert one == records.cell_id({"n": 0.1, "b": {"d": ["x", "y"], "c": [1.5, None]}, "a": 1})
     assert one != records.cell_id({"n": 0.1, "b": {"d": ["x", "y"], "c": [1.5, None]}, "a": 2})
-    assert len(one) == 16 and int(one, 16) >= 0
-    assert records.cell_id({"task": Task(Part("x", "test"))}) != records.cell_id(
-        {"task": Task(Part("x", "val"))}
-    )
+    assert len(one) == 16
+    assert int(one, 16) >= 0
+    assert records.cell_id({"task": Task(Part("x", "test"))}) != records.cell_id({"task": Task(Part("x", "val"))})
     assert records.cell_id({}) == "44136fa355b3678a"  # the same on every machine and in every version
     with pytest.raises(TypeError, match="a object cannot be stored"):
         records.cell_id({"a": object()})
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300), st.text(max_size=300))
 def test_a_folder_has_a_name_that_every_file_system_takes(dataset, method):
     path = records.folder("root", a_record(task=Task(Part(dataset, "test")), method=method))
-    assert path.parent == Path("root/cells") and path.name.isascii() and len(path.name) < 140
-    assert not set(path.name) & set('/\\:*?"<>| \0') and path.name.endswith("--s2--0123456789abcdef")
+    assert path.parent == Path("root/cells")
+    assert path.name.isascii()
+    assert len(path.name) < 140
+    assert not set(path.name) & set('/\\:*?"<>| \0')
+    assert path.name.endswith("--s2--0123456789abcdef")
     assert not path.name.startswith(".")
 
 
@@ -176,7 +185,8 @@ def test_a_cell_without_an_answer_makes_room_for_the_next_attempt(tmp_path, stat
 def test_find_knows_a_cell_by_its_id(tmp_path):
     records.save(a_record(), tmp_path)
     found = records.find(tmp_path, "0123456789abcdef", predictions=True)
-    assert found is not None and same(a_record(), found)
+    assert found is not None
+    assert same(a_record(), found)
     assert records.find(tmp_path, "f" * 16) is None
     assert records.find(tmp_path / "nowhere", "f" * 16) is None
 
@@ -219,10 +229,12 @@ def test_a_damaged_cell_is_said_in_one_sentence_and_made_again(tmp_path, damage)
     DAMAGE[damage](path)
     with pytest.raises(records.Damaged) as raised:
         records.load(path)
-    assert str(raised.value).startswith(f"{path} is damaged (") and "\n" not in str(raised.value)
+    assert str(raised.value).startswith(f"{path} is damaged (")
+    assert "\n" not in str(raised.value)
     assert str(raised.value).endswith("): delete this folder and run again.")
     scanned = records.scan(tmp_path, predictions=True)
-    assert [r.id for r in scanned.records] == ["f" * 16] and scanned.warnings == [str(raised.value)]
+    assert [r.id for r in scanned.records] == ["f" * 16]
+    assert scanned.warnings == [str(raised.value)]
     assert records.find(tmp_path, "0123456789abcdef", predictions=True) is None
     records.save(a_record(), tmp_path)
     assert same(a_record(), records.load(path))
@@ -250,9 +262,7 @@ def test_a_cell_of_a_newer_version_is_refused_and_kept(tmp_path):
         lambda: records.find(tmp_path, "0123456789abcdef"),
         lambda: records.save(a_record(), tmp_path),
     ):
-        with pytest.raises(
-            UserError, match=rf"written by a newer version \(schema {SCHEMA + 1}, this one reads up to"
-        ):
+        with pytest.raises(UserError, match=rf"written by a newer version \(schema {SCHEMA + 1}, this one reads up to"):
             action()
     assert len(records.scan(tmp_path).warnings) == 1
     assert [p.name for p in path.parent.iterdir()] == [path.name]
@@ -266,9 +276,7 @@ def test_a_key_of_a_later_version_of_the_same_schema_is_ignored(tmp_path):
 
 def test_a_results_folder_that_cannot_be_written_is_said_in_one_sentence(tmp_path):
     (tmp_path / "results").write_text("a file")
-    with pytest.raises(
-        UserError, match=r"results cannot be written \(.+\): mend that or name another one\.$"
-    ):
+    with pytest.raises(UserError, match=r"results cannot be written \(.+\): mend that or name another one\.$"):
         records.save(a_record(), tmp_path / "results")
 
 
@@ -295,7 +303,8 @@ def test_what_dead_processes_left_is_ignored_and_swept(tmp_path):
     for name in names.values():
         (cells / name).mkdir()
         (cells / name / "cell.json").write_text("{")
-    assert len(records.scan(tmp_path).records) == 1 and not records.scan(tmp_path).warnings
+    assert len(records.scan(tmp_path).records) == 1
+    assert not records.scan(tmp_path).warnings
     records.save(a_record(id="f" * 16), tmp_path)
     assert {p.name for p in cells.glob(".tmp-*")} == {names["alive"], names["elsewhere"]}
 
@@ -328,15 +337,16 @@ def test_a_killed_process_leaves_whole_cells_only(tmp_path):
     process.send_signal(signal.SIGKILL)
     said = process.communicate()[0].split()
     scanned = records.scan(tmp_path, predictions=True)
-    assert not scanned.warnings and len(scanned.records) >= 3 + len(said)
+    assert not scanned.warnings
+    assert len(scanned.records) >= 3 + len(said)
     assert all(len(r.ids) == 20_000 for r in scanned.records)
     records.save(a_record(id="f" * 16), tmp_path)
     assert not any((tmp_path / "cells").glob(".tmp-*"))
 
 
 def test_two_processes_may_write_the_same_cell(tmp_path):
-    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
-               for _ in range(2)]  # fmt: skip
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    writers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(2)]
     for writer in writers:
         assert writer.stdout is not None
         while writer.stdout.readline().strip() != "3":
@@ -345,4 +355,5 @@ def test_two_processes_may_write_the_same_cell(tmp_path):
         writer.kill()
         writer.communicate()
     scanned = records.scan(tmp_path, predictions=True)
-    assert not scanned.warnings and len({r.id for r in scanned.records}) == len(scanned.records) >= 4
+    assert not scanned.warnings
+    assert len({r.id for r in scanned.records}) == len(scanned.records) >= 4

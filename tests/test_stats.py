@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -35,7 +35,8 @@ def test_with_one_seed_crossed_is_the_one_sample_t_test():
     scipy_stats = pytest.importorskip("scipy.stats")
     d = np.array([[1, 0, 0, -1, 1, 1, 0]])
     found, known = stats.crossed(d), scipy_stats.ttest_1samp(d[0], 0)
-    assert found.p == pytest.approx(known.pvalue) and found.df == 6
+    assert found.p == pytest.approx(known.pvalue)
+    assert found.df == 6
     assert (found.low, found.high) == pytest.approx(tuple(known.confidence_interval(0.95)))
 
 
@@ -46,7 +47,8 @@ def test_seeds_that_all_say_the_same_are_one_seed():
 
 def test_with_one_image_only_the_seeds_vary():
     found = stats.crossed([[1.0], [0.0], [1.0]])
-    assert found.df == 2 and found.se == pytest.approx(1 / 3)
+    assert found.df == 2
+    assert found.se == pytest.approx(1 / 3)
 
 
 def test_one_answer_of_one_seed_says_nothing():
@@ -75,6 +77,7 @@ def test_what_is_no_matrix_of_numbers_is_refused(wrong):
 matrices = hnp.arrays(np.int8, st.tuples(st.integers(1, 5), st.integers(1, 12)), elements=st.integers(-1, 1))
 
 
+@settings(deadline=None)
 @given(matrices, st.randoms(use_true_random=False))
 def test_swapping_flips_the_sign_and_no_order_matters(d, random):
     one, swapped = stats.crossed(d), stats.crossed(-d.astype(int))
@@ -82,11 +85,14 @@ def test_swapping_flips_the_sign_and_no_order_matters(d, random):
     random.shuffle(rows)
     random.shuffle(columns)
     shuffled = stats.crossed(d[rows][:, columns])
-    assert swapped.mean == pytest.approx(-one.mean) and swapped.p == pytest.approx(one.p)
+    assert swapped.mean == pytest.approx(-one.mean)
+    assert swapped.p == pytest.approx(one.p)
     assert (swapped.low, swapped.high) == pytest.approx((-one.high, -one.low))
     for name in ("mean", "se", "df", "low", "high", "p"):
         assert getattr(shuffled, name) == pytest.approx(getattr(one, name), abs=1e-9)
-    assert 0 <= one.p <= 1 and one.low <= one.mean <= one.high and one.df >= 1
+    assert 0 <= one.p <= 1
+    assert one.low <= one.mean <= one.high
+    assert one.df >= 1
 
 
 # -- pairs ------------------------------------------------------------------------------------------------------------
@@ -134,17 +140,18 @@ def test_the_paired_interval_is_the_adjusted_wald_interval():
     assert (found.low, found.high) == pytest.approx((0.014907, 0.220388), abs=1e-6)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 40), st.integers(1, 40))
 def test_the_paired_interval_holds_the_difference(gained, lost, right, wrong):
     found = stats.mcnemar(*discordant(gained, lost, right, wrong))
     assert -1 <= found.low <= found.difference <= found.high <= 1
 
 
-@given(st.integers(0, 60), st.integers(0, 60))
-def test_mcnemar_agrees_with_statsmodels(gained, lost):
+def test_mcnemar_agrees_with_statsmodels():
     known = pytest.importorskip("statsmodels.stats.contingency_tables")
-    expected = known.mcnemar([[5, gained], [lost, 3]], exact=True).pvalue
-    assert stats.mcnemar(*discordant(gained, lost, 5, 3)).p == pytest.approx(min(1, expected))
+    for gained, lost in np.random.default_rng(0).integers(0, 60, (40, 2)).tolist():
+        expected = known.mcnemar([[5, gained], [lost, 3]], exact=True).pvalue
+        assert stats.mcnemar(*discordant(gained, lost, 5, 3)).p == pytest.approx(min(1, expected))
 
 
 def test_mcnemar_wants_two_vectors_of_the_same_images():
@@ -172,17 +179,21 @@ def test_holm_gives_the_answer_of_demsar_2006():
 vectors = hnp.arrays(float, st.integers(1, 20), elements=st.floats(0, 1))
 
 
+@settings(deadline=None)
 @given(vectors)
 def test_holm_is_monotone_and_never_below_the_raw_p(p):
     adjusted = stats.holm(p)
-    assert (adjusted >= p).all() and (adjusted <= 1).all()
+    assert (adjusted >= p).all()
+    assert (adjusted <= 1).all()
     assert (np.diff(adjusted[np.argsort(p, kind="stable")]) >= 0).all()
 
 
-@given(vectors)
-def test_holm_agrees_with_statsmodels(p):
+def test_holm_agrees_with_statsmodels():
     known = pytest.importorskip("statsmodels.stats.multitest")
-    assert stats.holm(p) == pytest.approx(known.multipletests(p, method="holm")[1])
+    rng = np.random.default_rng(0)
+    for m in range(1, 21):
+        p = np.round(rng.random(m) ** 3, 2)  # small ones and ties among them
+        assert stats.holm(p) == pytest.approx(known.multipletests(p, method="holm")[1])
 
 
 @pytest.mark.parametrize("wrong", [[math.nan], [-0.1], [1.1], [[0.1]]])
@@ -224,15 +235,14 @@ def literal_ece(confidence, correct, bins):
     return total
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.floats(1e-6, 1), st.booleans()), min_size=1, max_size=50),
     st.integers(1, 30),
 )
 def test_ece_agrees_with_the_published_loop(answers, bins):
     confidence, correct = np.array([c for c, _ in answers]), np.array([float(r) for _, r in answers])
-    assert stats.ece(confidence, correct, bins) == pytest.approx(
-        literal_ece(confidence, correct, bins), abs=1e-9
-    )
+    assert stats.ece(confidence, correct, bins) == pytest.approx(literal_ece(confidence, correct, bins), abs=1e-9)
 
 
 # -- the mean over tasks ----------------------------------------------------------------------------------------------
@@ -248,7 +258,8 @@ def test_tasks_that_show_the_same_scenes_are_averaged_scene_by_scene():
 
 def test_the_mean_over_tasks_does_not_weigh_by_size():
     found = stats.pooled([(np.ones((1, 2)), "ab"), (np.zeros((1, 6)), "cdefgh")])
-    assert found.mean == pytest.approx(0.5) and found.se == pytest.approx(0)
+    assert found.mean == pytest.approx(0.5)
+    assert found.se == pytest.approx(0)
 
 
 def test_tasks_without_common_images_add_their_variances():
@@ -272,9 +283,8 @@ def test_ids_must_match_the_matrix():
         stats.pooled([])
 
 
-@given(
-    st.lists(st.integers(1, 6), min_size=1, max_size=4), st.integers(1, 3), st.randoms(use_true_random=False)
-)
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=4), st.integers(1, 3), st.randoms(use_true_random=False))
 def test_the_mean_over_tasks_is_the_mean_of_the_means_and_tasks_have_no_order(sizes, seeds, random):
     tasks = [
         (np.array([[random.random() for _ in range(n)] for _ in range(seeds)]), random.sample(range(8), n))
@@ -304,9 +314,9 @@ def differences(rng, seeds: int, seed_sd: float, n: int = 1000, agree: float = 0
 @pytest.mark.slow
 @pytest.mark.parametrize(("seeds", "seed_sd"), [(3, 0.01), (3, 0.024), (5, 0.01), (10, 0.024)])
 def test_false_alarms_are_about_as_rare_as_promised(seeds, seed_sd):
-    rng, runs = np.random.default_rng(1), 1500
+    rng, runs = np.random.default_rng(1), 5000
     alarms = np.mean([stats.crossed(differences(rng, seeds, seed_sd)).p < 0.05 for _ in range(runs)])
-    assert 0.015 <= alarms <= 0.075
+    assert 0.02 <= alarms <= 0.07
     one_seed = []
     for _ in range(300):
         d = differences(rng, 1, seed_sd)[0]
@@ -318,7 +328,7 @@ def test_false_alarms_are_about_as_rare_as_promised(seeds, seed_sd):
 @pytest.mark.parametrize("overlap", [0, 100, 200])
 def test_the_interval_of_the_mean_over_tasks_covers(overlap):
     """Two tasks of 200 images, accuracies 0.8 and 0.4, the first `overlap` scenes shown by both, 4 seeds."""
-    rng, runs, truth, covered = np.random.default_rng(2), 1500, 0.6, 0
+    rng, runs, truth, covered = np.random.default_rng(2), 4000, 0.6, 0
     for _ in range(runs):
         scene, shift = rng.normal(0, 0.15, 400), rng.normal(0, 0.02, (4, 1))
         ids = range(200), range(200 - overlap, 400 - overlap)
@@ -328,4 +338,4 @@ def test_the_interval_of_the_mean_over_tasks_covers(overlap):
         ]
         found = stats.pooled(tasks)
         covered += found.low <= truth <= found.high
-    assert 0.92 <= covered / runs <= 0.985
+    assert 0.93 <= covered / runs <= 0.98

@@ -1,0 +1,61 @@
+"""Tables from stored cells: `leaderboard` builds one as plain data, the writers say it in four formats.
+
+Nothing is computed here that the cells do not hold, so the same cells give the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bench.api import Suite, UserError
+from bench.report.leaderboard import Leaderboard, leaderboard
+from bench.report.terminal import as_terminal, show
+from bench.report.writers import as_csv, as_latex, as_markdown
+
+__all__ = ["FORMATS", "Leaderboard", "leaderboard", "render", "show", "write"]
+
+FORMATS: dict[str, Callable[[Leaderboard], str]] = {
+    "terminal": as_terminal,
+    "md": as_markdown,
+    "csv": as_csv,
+    "tex": as_latex,
+}
+
+
+def render(board: Leaderboard, format: str) -> str:
+    """The leaderboard as the text of one of FORMATS."""
+    return FORMATS[format](board)
+
+
+def write(
+    suite: Suite, board: Leaderboard, root: str | Path, formats: Sequence[str] = ("md", "csv", "tex")
+) -> list[Path]:
+    """Write <root>/tables/<suite>.<format>, each whole or not at all; where they are."""
+    paths = [Path(root, "tables", f"{suite.name}.{format}") for format in formats]
+    try:
+        for path, format in zip(paths, formats, strict=True):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _replace(path, render(board, format))
+    except OSError as error:
+        raise UserError(
+            f"the results folder {root} cannot be written ({error.strerror or error}): mend that or name another one."
+        ) from error
+    return paths
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file under a temporary name, sync it and rename it onto `path`."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with open(temporary, "x", encoding="utf-8", newline="") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()

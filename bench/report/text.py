@@ -1,0 +1,34 @@
+"""How numbers look to people, in every format the same."""
+
+from __future__ import annotations
+
+import math
+
+from bench.report.leaderboard import Column, Entry
+
+
+def shown(entry: Entry, column: Column) -> str:
+    """The entry without its footnotes: percent with one decimal, ± half the interval, or the mark in its place."""
+    if entry.value is None:
+        return entry.mark
+    value = entry.value
+    if column.kind in ("accuracy", "difference", "ece"):
+        text = f"{100 * value:+.1f}" if column.kind == "difference" else f"{100 * value:.1f}"
+        text = text.replace("+0.0", "0.0").replace("-0.0", "0.0")
+        if column.interval and entry.low is not None and entry.high is not None:
+            half = 50 * (entry.high - entry.low)
+            text += f" ± {half:.1f}" if math.isfinite(half) else " ± ?"
+        return text
+    if column.kind == "p":
+        return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    if column.kind == "count":
+        return f"{value:,.0f}" if value == round(value) else f"{value:,.1f}"
+    return number(value)
+
+
+def number(value: float) -> str:
+    """Three digits, more where the number is larger."""
+    if value == 0:
+        return "0"
+    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{min(digits, 4)}f}"
