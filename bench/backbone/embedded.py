@@ -55,6 +55,17 @@ def normalise(pictures: Tensor) -> Tensor:
     return (pictures.float() / 255 - mean) / std
 
 
+def encode_text(net: CLIP, tokens: Tensor) -> Tensor:
+    """(n, 20) -> (n, 128), what net.encode_text gives, without computing what stands after the longest text's end.
+
+    The attention is causal, so nothing after the end token can reach it.
+    """
+    length = int(tokens.argmax(-1).max()) + 1  # the end token has the highest number
+    x = net.token_embedding(tokens[:, :length]) + net.positional_embedding[:length]
+    x = net.ln_final(net.transformer(x, attn_mask=net.attn_mask[:length, :length]))
+    return x[torch.arange(len(x)), tokens.argmax(-1)] @ net.text_projection
+
+
 def save(net: CLIP, path: Path) -> str:
     """Writes the weights in half precision, whole or not at all; returns their sha256."""
     halves = {k: v.detach().cpu().half().contiguous() if v.is_floating_point() else v.cpu() for k, v in net.state_dict().items()}

@@ -1,6 +1,6 @@
 """From scenes to pixels. Everything is drawn as a soft mask of a signed distance, so edges are anti-aliased for free.
 
-`layers` works out what there is at each pixel; `compose` lays it together; `photograph` adds brightness and noise and rounds.
+`layers` works out what there is at each pixel; `compose` lays it together; `expose` adds brightness and noise; `develop` rounds.
 Between them stand the styles of pretraining (`stylise`) or a shift (shifts.py), which see the layers and not only the picture.
 """
 
@@ -207,16 +207,21 @@ def stylise(scene: Scenes, layer: Layers, picture: Tensor) -> Tensor:
     return picture
 
 
-def photograph(scene: Scenes, picture: Tensor) -> Tensor:
-    """(n, 3, H, W) float -> uint8, with the camera's brightness and noise."""
+def expose(scene: Scenes, picture: Tensor) -> Tensor:
+    """The camera's brightness and noise on (n, 3, H, W)."""
     picture = picture + scene.brightness.view(-1, 1, 1, 1)
     if bool((scene.noise > 0).any()):
         grain = lanes(scene.key, "camera", SIZE * SIZE).view(-1, 3, SIZE, SIZE)
         picture = picture + grain * scene.noise.view(-1, 1, 1, 1)
+    return picture
+
+
+def develop(picture: Tensor) -> Tensor:
+    """Float in about [0, 1] -> uint8."""
     return (picture.clamp(0, 1) * 255 + 0.5).to(torch.uint8)
 
 
 def draw(scene: Scenes) -> Tensor:
     """(n, 3, H, W) uint8 without any shift, in the scene's own style."""
     layer = layers(scene)
-    return photograph(scene, stylise(scene, layer, compose(scene, layer)))
+    return develop(expose(scene, stylise(scene, layer, compose(scene, layer))))
