@@ -1,5 +1,6 @@
-"""RAda: adapt the rational matrix (Chen et al., "Fine-Tuning CLIP by Adapting Rationales", "RAda"; the EFT part follows
-the authors' release, the test-time part is a reconstruction from the paper's text).
+"""RAda: one last attention over the rational matrix (Chen, Ahmad, Yao, Liu and Shen, "One Last Attention for Your
+Vision-Language Model", ICCV 2025; https://github.com/khufia/RAda for few-shot; the test-time forms are reconstructions
+from the paper's text, whose code is not public).
 
 R[b, k] = f_b * h_k, elementwise, is the rational matrix (B, K, D); s times its sum over D is CLIP's logit. One
 attention layer over the K classes as tokens, with H heads of d = D/H, weighs its entries:
@@ -248,14 +249,18 @@ class RAdaTTT:
         text, scale = backbone.text_features(classes, (self.template,)), backbone.scale
         start = state or new_layer(backbone.dim, self.queries, rng, text)
         fresh = not start["out.weight"].any()
+        initial_is_clip = fresh and not start["out.bias"].any()  # M = 1: CLIP's logits exactly, without the layer
 
         def logits(weights: State, image: Tensor) -> Tensor:
             return rational_logits(weights, image, text, scale, self.heads, self.queries, self.tau)[0]
 
         def adapted(views: Tensor) -> State:
             """The layer after this picture's steps; views (V, D) unit."""
-            with torch.no_grad():  # a fresh layer has M = 1: CLIP's logits exactly, without the layer
-                first = scale * views @ text.T if fresh and not start["out.bias"].any() else logits(start, views)
+            with torch.no_grad():
+                if initial_is_clip:
+                    first = scale * views @ text.T
+                else:  # a few at a time, which fits the processor's cache
+                    first = torch.cat([logits(start, few) for few in views.split(8)])
             kept, weights, moments = views[confident(first, self.keep)], start, {}
             for step in range(1, self.steps + 1):
                 # behind a zero output map every other gradient is exactly zero, so it need not be computed

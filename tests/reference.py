@@ -1,0 +1,251 @@
+"""Slow, literal transcriptions of the methods' equations in float64, and a small backbone to run them on.
+
+Nothing here shares code with the methods: loops in place of clever contractions, torch's own optimisers, whole K x K
+attention. Tests compare values and gradients with these.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from bench.api import Batch, Classes, Support
+
+ANIMALS = ("cat", "dog", "wild horse", "owl", "hen", "newt", "sea bass", "yak", "ibex", "mole")
+
+
+class LinearBackbone:
+    """A whole `bench.api.Backbone` in a few lines: words by name, positions, one tanh layer, a projection."""
+
+    name, fingerprint, precision = "linear", "linear", "exact"
+    offers = frozenset({"features", "views", "text"})
+
+    def __init__(self, dim: int = 16, width: int = 12, scale: float = 18.0, dtype: torch.dtype = torch.float64) -> None:
+        rng = torch.Generator().manual_seed(7)
+        self.dim, self.width, self.dtype = dim, width, dtype
+        self.scale = torch.tensor(scale, dtype=dtype)
+        self.places = torch.randn(32, width, generator=rng).to(dtype)
+        self.layer = torch.randn(width, width, generator=rng).to(dtype) / width**0.5
+        self.projection = torch.randn(width, dim, generator=rng).to(dtype) / width**0.5
+
+    def embed(self, text: str) -> Tensor:
+        rows = [
+            torch.randn(self.width, generator=torch.Generator().manual_seed(zlib.crc32(word.encode()))) * 0.5
+            for word in text.split()
+        ]
+        return torch.stack(rows).to(self.dtype)
+
+    def tower(self, tokens: Tensor) -> Tensor:
+        """Token embeddings (L, W) of one prompt -> its feature (D)."""
+        return torch.tanh((tokens + self.places[: len(tokens)]) @ self.layer).mean(0) @ self.projection
+
+    def text_features(self, classes: Classes, templates: Sequence[str] | None = None) -> Tensor:
+        rows = []
+        for name in classes.names:
+            prompts = [self.tower(self.embed(t.replace("{}", name))) for t in templates or classes.templates]
+            rows.append(unit(torch.stack([unit(prompt) for prompt in prompts]).mean(0)))
+        return torch.stack(rows)
+
+    def prompts(self, classes: Classes, length: int, position: str = "end") -> Callable[[Tensor], Tensor]:
+        before = {"end": length, "middle": length // 2, "front": 0}[position]
+        names, dot = [self.embed(name) for name in classes.names], self.embed(".")
+
+        def text(context: Tensor) -> Tensor:
+            contexts = context if context.dim() == 3 else [context] * len(names)
+            return torch.stack(
+                [self.tower(torch.cat([v[:before], n, v[before:], dot])) for v, n in zip(contexts, names, strict=True)]
+            )
+
+        return text
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        raise AssertionError("no method here looks at pixels")
+
+
+# -- data -------------------------------------------------------------------------------------------------------------
+
+
+def classes_of(k: int) -> Classes:
+    return Classes(ANIMALS[:k], ("a photo of a {}.",), tuple(range(k)))
+
+
+def pictures(backbone, labels: Tensor, seed: int, *shape: int) -> Tensor:
+    """Features (n, *shape, D), not normalised, near some text of their class."""
+    rng = torch.Generator().manual_seed(seed)
+    text = backbone.text_features(classes_of(int(labels.max()) + 1))[labels]
+    noise = torch.randn(len(labels), *shape, backbone.dim, generator=rng).to(text)
+    return 3 * (text.view(len(labels), *[1] * len(shape), -1) + 0.7 * noise / backbone.dim**0.5)
+
+
+def support_of(backbone, k: int = 5, shots: int = 4, seed: int = 0) -> Support:
+    labels, held = torch.arange(k).repeat_interleave(shots), torch.arange(k).repeat_interleave(min(shots, 4))
+    views = pictures(backbone, labels, seed + 1, 3)
+
+    def augment(copies: int) -> Tensor:
+        return views[:, torch.arange(copies) % 3]
+
+    val = pictures(backbone, held, seed + 2)
+    return Support(
+        classes_of(k),
+        pictures(backbone, labels, seed),
+        labels,
+        augment,
+        Support(classes_of(k), val, held, lambda copies: val[:, None]),
+    )
+
+
+def still(support: Support) -> Support:
+    """The same support where no augmented views can be made, as in a feature bundle."""
+    return replace(support, augment=lambda copies: support.features[:, None])
+
+
+def batch_of(backbone, k: int = 5, n: int = 6, views: int = 20, seed: int = 50) -> Batch:
+    seen = pictures(backbone, torch.arange(n) % k, seed, views)
+    return Batch(tuple(f"picture-{i}" for i in range(n)), seen[:, 0].clone(), seen)
+
+
+# -- equations --------------------------------------------------------------------------------------------------------
+
+
+def unit(x: Tensor) -> Tensor:
+    return x / x.norm()
+
+
+def softmax(x: Tensor) -> Tensor:
+    e = (x - x.detach().max()).exp()
+    return e / e.sum()
+
+
+def entropy(p: Tensor) -> Tensor:
+    return -sum(p_k * p_k.log() for p_k in p)  # type: ignore[return-value]
+
+
+def clip_logits(f: Tensor, h: Tensor, s: Tensor) -> Tensor:
+    """(n, D) and (K, D) -> (n, K), each entry on its own."""
+    return torch.stack([torch.stack([s * (unit(f_b) * unit(h_k)).sum() for h_k in h]) for f_b in f])
+
+
+def surest(logits: Tensor, keep: float) -> list[int]:
+    """The int(V keep) views, at least one, of least entropy."""
+    order = sorted(range(len(logits)), key=lambda v: float(entropy(softmax(logits[v]))))
+    return order[: max(1, int(len(logits) * keep))]
+
+
+def mean_softmax(logits: Tensor) -> Tensor:
+    return torch.stack([softmax(row) for row in logits]).mean(0)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    return -sum(softmax(row)[y].log() for row, y in zip(logits, labels, strict=True)) / len(labels)  # type: ignore
+
+
+def coop_rates(lr: float, epochs: int) -> list[float]:
+    return [1e-5] + [lr * (1 + math.cos(math.pi * (e - 1) / epochs)) / 2 for e in range(1, epochs)]
+
+
+def train_in_one_batch(
+    parameters: list[Tensor],
+    optimiser: torch.optim.Optimizer,
+    loss,
+    views: Tensor,
+    labels: Tensor,
+    epochs: int,
+    lr: float,
+) -> None:
+    """CoOp's schedule where the support fits one batch, so that no order matters."""
+    for epoch, rate in enumerate(coop_rates(lr, epochs)):
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        value = loss(views[:, epoch % views.shape[1]], labels)
+        for parameter, gradient in zip(parameters, torch.autograd.grad(value, parameters), strict=True):
+            parameter.grad = gradient
+        optimiser.step()
+
+
+def logistic_objective(weight: Tensor, bias: Tensor, x: Tensor, y: Tensor, C: float) -> Tensor:
+    return weight.pow(2).sum() / 2 + C * len(y) * cross_entropy(x @ weight.T + bias, y)
+
+
+def tpt_answer(backbone, classes: Classes, start: Tensor, views: Tensor, keep, steps, lr, weight_decay) -> Tensor:
+    """One episode of TPT with torch's AdamW -> logits (K) of the centre crop."""
+    context = start.clone().requires_grad_()
+    text = backbone.prompts(classes, len(start))
+    optimiser = torch.optim.AdamW([context], lr=lr, weight_decay=weight_decay)
+    kept = surest(clip_logits(views, text(context), backbone.scale).detach(), keep)
+    for _ in range(steps):
+        loss = entropy(mean_softmax(clip_logits(views[kept], text(context), backbone.scale)))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return clip_logits(views[:1], text(context), backbone.scale)[0].detach()
+
+
+class LiteralRAda(nn.Module):
+    """RAda's layer as METHODS states it: three K x K attention matrices, softmax over all their entries at once."""
+
+    def __init__(self, dim: int, heads: int, queries: tuple[str, ...], tau: float) -> None:
+        super().__init__()
+        self.heads, self.queries, self.tau = heads, queries, tau
+        self.maps = nn.ModuleDict({name: nn.Linear(dim, dim) for name in (*queries, "key", "value", "out")})
+        nn.init.zeros_(self.maps["out"].weight)
+        nn.init.zeros_(self.maps["out"].bias)
+        self.double()
+
+    def load(self, weights) -> LiteralRAda:
+        self.load_state_dict({f"maps.{name}": tensor for name, tensor in weights.items()})
+        return self
+
+    def forward(self, f: Tensor, h: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Unit f (B, D) and h (K, D) -> logits (B, K), M (B, K, D)."""
+        k, dim = h.shape
+        d = dim // self.heads
+        masks, logits = [], []
+        for f_b in f:
+            rational = torch.stack([f_b * h_k for h_k in h])  # (K, D)
+            tokens = {
+                "image": torch.stack([s.sqrt() * f_b] * k),
+                "text": s.sqrt() * h,
+                "matrix": s * rational,
+            }
+            key, value = self.maps["key"](s * rational), self.maps["value"](s * rational)
+            heads = []
+            for head in range(self.heads):
+                part = slice(head * d, (head + 1) * d)
+                attention = torch.zeros(k, k, dtype=f.dtype)
+                for name in self.queries:
+                    scores = self.maps[name](tokens[name])[:, part] @ key[:, part].T / math.sqrt(d)
+                    attention = attention + k * softmax((scores / self.tau).reshape(-1)).reshape(k, k)
+                heads.append(attention / len(self.queries) @ value[:, part])
+            mask = torch.relu(1 + self.maps["out"](torch.cat(heads, 1)))
+            masks.append(mask)
+            logits.append(s * (mask * rational).sum(1))
+        return torch.stack(logits), torch.stack(masks)
+
+
+def rada_penalty(mask: Tensor, reg: str) -> Tensor:
+    """reg(M) of M (B, K, D)."""
+    per_image = []
+    for m in mask:
+        off = (m - 1).reshape(-1)
+        per_image.append(
+            {"linf": off.abs().max(), "mse": (off**2).mean(), "l1": off.abs().mean(), "none": off.sum() * 0}[reg]
+        )
+    return torch.stack(per_image).mean()
+
+
+def rada_answer(layer: LiteralRAda, views: Tensor, h: Tensor, s: Tensor, keep, steps, lr, weight_decay) -> Tensor:
+    """One episode of RAda at test time: all views through the layer, torch's AdamW on all of its parameters."""
+    views = torch.stack([unit(view) for view in views])
+    optimiser = torch.optim.AdamW(layer.parameters(), lr=lr, weight_decay=weight_decay)
+    kept = surest(layer(views, h, s)[0].detach(), keep)
+    for _ in range(steps):
+        loss = entropy(mean_softmax(layer(views[kept], h, s)[0]))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return layer(views[:1], h, s)[0][0].detach()
