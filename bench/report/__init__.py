@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.api import Suite, UserError
-from bench.report.leaderboard import Leaderboard, leaderboard
+from bench.report.leaderboard import leaderboard
+from bench.report.model import Leaderboard
 from bench.report.terminal import as_terminal, show
 from bench.report.writers import as_csv, as_latex, as_markdown
 

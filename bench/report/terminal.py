@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Iterator, Sequence
 
 from rich import box
@@ -12,12 +11,19 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bench.report.leaderboard import HOLE, Block, Column, Entry, Leaderboard
-from bench.report.text import shown
+from bench.report.model import HOLE, Block, Column, Entry, Leaderboard, Row
+from bench.report.text import broken, shown
 
 WIDTH = 120
-TITLE_WIDTH = 34
-"""A longer title of a row is broken."""
+SPACING = ((34, 2), (26, 2), (26, 1))
+"""How wide titles of rows may be before they are broken, and the gap between columns: roomy first."""
+ARRANGEMENTS = (
+    (("tasks", "summary", "cost"),),
+    (("tasks", "summary"), ("cost",)),
+    (("tasks",), ("summary", "cost")),
+    (("tasks",), ("summary",), ("cost",)),
+)
+"""Which parts of a block stand side by side: the first arrangement that fits is taken."""
 
 
 def as_terminal(board: Leaderboard) -> str:
@@ -39,23 +45,41 @@ def show(board: Leaderboard, console: Console) -> None:
 def _pieces(board: Leaderboard, width: int) -> Iterator[RenderableType]:
     yield Text(board.title, style="bold")
     for block in board.blocks:
-        places = [j for j, column in enumerate(block.columns) if column.shown]
-        titles = [row.title for row in board.rows]
-        widths = {j: _width(block, j) for j in places}
-        room = width - min(TITLE_WIDTH, max(map(cell_len, titles))) - 4
-        if sum(widths.values()) <= room:
-            yield _table(board, block, places, block.title)
-            continue
-        for part, about in (("answers", ""), ("cost", "what it cost")):
-            for chunk in _chunks([j for j in places if block.columns[j].part == part], widths, room):
-                yield _table(board, block, chunk, ", ".join(filter(None, [block.title, about])))
+        yield from _tables(board, block, width)
+    yield ""
     for i, note in enumerate(board.footnotes, 1):
         yield Text(f"[{i}] {note}")
     for line in board.footer:
         yield Text(line, style="dim")
 
 
-def _chunks(places: Sequence[int], widths: dict[int, int], room: int) -> Iterator[list[int]]:
+def _tables(board: Leaderboard, block: Block, width: int) -> Iterator[RenderableType]:
+    """The block in the first arrangement that fits; tasks may take several tables, and so may all in the last one."""
+    widths = [_width(block, j) for j in range(len(block.columns))]
+    titles = max(cell_len(_title(row)) for row in board.rows)
+
+    def fitting(group: list[int]) -> tuple[int, int] | None:
+        needed = ((s, sum(widths[j] + s[1] for j in group)) for s in SPACING)
+        return next((spacing for spacing, wide in needed if min(spacing[0], titles) + wide <= width), None)
+
+    groups: list[tuple[tuple[str, ...], list[int]]] = []
+    for arrangement in ARRANGEMENTS:
+        groups = [
+            (parts, [j for j, c in enumerate(block.columns) if c.shown and c.part in parts]) for parts in arrangement
+        ]
+        if all(parts == ("tasks",) or fitting(group) for parts, group in groups):
+            break
+    for parts, group in groups:
+        spacing = fitting(group) or SPACING[-1]
+        for chunk in _chunks(group, [w + spacing[1] for w in widths], width - min(spacing[0], titles)):
+            yield ""
+            heading = ", ".join(filter(None, [block.title, "what it cost" if parts == ("cost",) else ""]))
+            if heading:
+                yield Text(heading, style="italic")
+            yield _table(board, block, chunk, *spacing)
+
+
+def _chunks(places: Sequence[int], widths: Sequence[int], room: int) -> Iterator[list[int]]:
     """As many columns a table as there is room for, at least one."""
     chunk: list[int] = []
     for j in places:
@@ -69,18 +93,7 @@ def _chunks(places: Sequence[int], widths: dict[int, int], room: int) -> Iterato
 
 def _width(block: Block, j: int) -> int:
     column = block.columns[j]
-    lines = _header(column).split("\n") + [_cell(entries[j], column).plain for entries in block.entries]
-    return max(map(cell_len, lines)) + 2
-
-
-def _header(column: Column) -> str:
-    """Long names are broken behind a blank, a hyphen or a colon."""
-    lines = [""]
-    for word in re.findall(r"[^ :/-]*[ :/-]*", column.title):
-        if len(lines[-1].strip()) and len(lines[-1]) + len(word) > 11:
-            lines.append("")
-        lines[-1] += word
-    return "\n".join(line.rstrip(" ") for line in lines)
+    return max(map(cell_len, [*broken(column), *(_cell(entries[j], column).plain for entries in block.entries)]))
 
 
 def _cell(entry: Entry, column: Column) -> Text:
@@ -91,12 +104,16 @@ def _cell(entry: Entry, column: Column) -> Text:
     return text
 
 
-def _table(board: Leaderboard, block: Block, places: Sequence[int], title: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=Text(title) if title else None, title_justify="left")
-    table.add_column("", max_width=TITLE_WIDTH, overflow="fold", min_width=8)
+def _title(row: Row) -> str:
+    return row.title + (f" [{','.join(map(str, row.notes))}]" if row.notes else "")
+
+
+def _table(board: Leaderboard, block: Block, places: Sequence[int], title_width: int, gap: int) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, gap - 1))
+    table.add_column("", max_width=title_width, overflow="fold")
     for j in places:
-        table.add_column(Text(_header(block.columns[j])), justify="right", vertical="bottom", no_wrap=True)
+        header = Text("\n".join(broken(block.columns[j])))
+        table.add_column(header, justify="right", no_wrap=True)
     for row, entries in zip(board.rows, block.entries, strict=True):
-        marks = f" [{','.join(map(str, row.notes))}]" if row.notes else ""
-        table.add_row(Text(row.title + marks), *(_cell(entries[j], block.columns[j]) for j in places))
+        table.add_row(Text(_title(row)), *(_cell(entries[j], block.columns[j]) for j in places))
     return table

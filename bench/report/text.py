@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 
-from bench.report.leaderboard import Column, Entry
+from bench.report.model import Column, Entry
 
 
 def shown(entry: Entry, column: Column) -> str:
@@ -20,7 +21,7 @@ def shown(entry: Entry, column: Column) -> str:
             text += f" ± {half:.1f}" if math.isfinite(half) else " ± ?"
         return text
     if column.kind == "p":
-        return "< 0.001" if value < 0.001 else f"{value:.3f}"
+        return "<0.001" if value < 0.001 else f"{value:.3f}"
     if column.kind == "count":
         return f"{value:,.0f}" if value == round(value) else f"{value:,.1f}"
     return number(value)
@@ -32,3 +33,13 @@ def number(value: float) -> str:
         return "0"
     digits = max(0, 2 - math.floor(math.log10(abs(value))))
     return f"{value:,.{min(digits, 4)}f}"
+
+
+def broken(column: Column, limit: int = 9) -> list[str]:
+    """The column's title in lines of about `limit` letters, broken behind blanks, hyphens and slashes."""
+    lines = [""]
+    for word in re.findall(r"[^ /-]+[ /-]*", column.title):
+        if lines[-1] and len(lines[-1]) + len(word.rstrip()) > limit:
+            lines.append("")
+        lines[-1] += word
+    return [line.strip() for line in lines]

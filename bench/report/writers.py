@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from bench.report.leaderboard import Block, Column, Entry, Leaderboard
-from bench.report.text import shown
+from bench.report.model import Block, Column, Entry, Leaderboard
+from bench.report.text import broken, shown
 
 # -- Markdown ---------------------------------------------------------------------------------------------------------
 
@@ -52,63 +53,53 @@ def _with_marks(entry: Entry, column: Column) -> str:
 
 
 def as_csv(board: Leaderboard) -> str:
-    """One line a row, numbers as they are (accuracies and ECE as fractions), holes empty, reasons in `notes`."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    facts = list(board.rows[0].facts)
-    columns = [
-        (b, j, f"{b.title}: {c.title}" if b.title else c.title) for b in board.blocks for j, c in enumerate(b.columns)
-    ]
-    header = ["title", *facts]
-    for block, j, name in columns:
-        header += (
-            [name, f"{name} low", f"{name} high"] if block.columns[j].interval or _is_accuracy(block, j) else [name]
-        )
-    writer.writerow([*header, "notes"])
+    """One line a row, numbers unrounded (accuracies and ECE as fractions), holes empty, reasons in `notes`."""
+    names = [f"{block.title}: {c.title}" if block.title else c.title for block in board.blocks for c in block.columns]
+    columns = [column for block in board.blocks for column in block.columns]
+    ranged = [column.kind in ("accuracy", "difference") for column in columns]
+    header = ["title", *board.rows[0].facts]
+    for name, both in zip(names, ranged, strict=True):
+        header += [name, f"{name} low", f"{name} high"] if both else [name]
+    lines: list[list[str]] = [[*header, "notes"]]
     for i, row in enumerate(board.rows):
-        line, notes = (
-            [row.title, *(row.facts[name] for name in facts)],
-            [board.footnotes[n - 1] for n in row.notes],
-        )
-        for block, j, name in columns:
-            entry = block.entries[i][j]
-            line.append(_csv(entry.value))
-            if block.columns[j].interval or _is_accuracy(block, j):
-                line += [_csv(entry.low), _csv(entry.high)]
-            reasons = "; ".join(board.footnotes[n - 1] for n in entry.notes)
-            if reasons:
-                notes.append(f"{name}: {reasons}")
-        writer.writerow([*line, " | ".join(notes)])
+        line, notes = [row.title, *row.facts.values()], [board.footnotes[n - 1] for n in row.notes]
+        entries = [entry for block in board.blocks for entry in block.entries[i]]
+        for name, both, entry in zip(names, ranged, entries, strict=True):
+            line += map(_csv, (entry.value, entry.low, entry.high) if both else (entry.value,))
+            if entry.notes:
+                notes.append(f"{name}: {'; '.join(board.footnotes[n - 1] for n in entry.notes)}")
+        lines.append([*line, " | ".join(notes)])
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(lines)
     return stream.getvalue()
-
-
-def _is_accuracy(block: Block, j: int) -> bool:
-    return any(entries[j].low is not None for entries in block.entries)
 
 
 def _csv(value: float | None) -> str:
     if value is None:
         return ""
-    return str(int(value)) if value == round(value) and abs(value) >= 1 else repr(float(value))
+    if not math.isfinite(value):
+        return ""
+    return str(int(value)) if value == round(value) else repr(float(value))
 
 
 # -- LaTeX ------------------------------------------------------------------------------------------------------------
 
 
 def as_latex(board: Leaderboard) -> str:
-    """A table environment for each block's answers and one for its cost; needs \\usepackage{booktabs} alone."""
-    pieces = ["% needs \\usepackage{booktabs}"]
+    """A table environment for each block's answers and one for its cost; the first caption explains them all."""
+    pieces = [r"% needs \usepackage{booktabs,graphicx}"]
     for block in board.blocks:
-        for part in ("answers", "cost"):
-            places = [j for j, column in enumerate(block.columns) if column.shown and column.part == part]
+        for parts in (("tasks", "summary"), ("cost",)):
+            places = [j for j, column in enumerate(block.columns) if column.shown and column.part in parts]
             if places:
-                pieces.append(_latex_table(board, block, places, "what it cost" if part == "cost" else ""))
+                about = [board.title, block.title, "what it cost" if parts == ("cost",) else ""]
+                explained = board.footer if len(pieces) == 1 else ()
+                caption = ". ".join(text.rstrip(".") for text in (", ".join(filter(None, about)), *explained)) + "."
+                pieces.append(_latex_table(board, block, places, caption))
     return "\n\n".join(pieces) + "\n"
 
 
-def _latex_table(board: Leaderboard, block: Block, places: Sequence[int], about: str) -> str:
-    title = ", ".join(filter(None, [board.title, block.title, about]))
-    caption = ". ".join([title.rstrip("."), *(line.rstrip(".") for line in board.footer)]) + "."
+def _latex_table(board: Leaderboard, block: Block, places: Sequence[int], caption: str) -> str:
     used: set[int] = set()
     body = []
     for row, entries in zip(board.rows, block.entries, strict=True):
@@ -116,36 +107,46 @@ def _latex_table(board: Leaderboard, block: Block, places: Sequence[int], about:
         cells = [latex(row.title) + _latex_marks(row.notes)]
         cells += [latex(shown(entries[j], block.columns[j])) + _latex_marks(entries[j].notes) for j in places]
         body.append("    " + " & ".join(cells) + r" \\")
-    notes = [rf"  \par\textsuperscript{{{i}}} {latex(board.footnotes[i - 1])}" for i in sorted(used)]
     return "\n".join(
         [
             r"\begin{table}",
             r"  \centering\small",
-            r"  \setlength{\tabcolsep}{4pt}",
             rf"  \caption{{{latex(caption)}}}",
+            r"  \resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
             rf"  \begin{{tabular}}{{l{'r' * len(places)}}}",
             r"    \toprule",
-            "    " + " & ".join(["", *(latex(block.columns[j].title) for j in places)]) + r" \\",
+            "    " + " & ".join(["", *(_latex_header(block.columns[j]) for j in places)]) + r" \\",
             r"    \midrule",
             *body,
             r"    \bottomrule",
-            r"  \end{tabular}",
-            *notes,
+            r"  \end{tabular}}",
+            *(rf"  \par\textsuperscript{{{i}}} {latex(board.footnotes[i - 1])}" for i in sorted(used)),
             r"\end{table}",
         ]
     )
 
 
+def _latex_header(column: Column) -> str:
+    lines = r"\\".join(map(latex, broken(column)))
+    return rf"\begin{{tabular}}[b]{{@{{}}r@{{}}}}{lines}\end{{tabular}}" if r"\\" in lines else lines
+
+
 LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': r"\textquotedbl{}", "±": r"$\pm$", "–": "--", "—": "---", "…": r"\dots{}",
+    "|": r"\textbar{}", '"': r"{\char34}", "±": r"$\pm$", "–": "--", "—": "---", "…": r"\dots{}",
+    "[": "{[}", "*": "{*}",  # which the end of the line before would take for its own
 }  # fmt: skip
 
 
+LATEX_LACKS = frozenset("«»ÐÞðþĄąĐđĘęĦħĮįĸĿŀŉŊŋŦŧŲų")
+"""Latin letters that LaTeX's default font encoding cannot set."""
+
+
 def latex(text: str) -> str:
-    """The text for pdflatex; a letter that its fonts lack is named by its code point rather than lost."""
-    return "".join(LATEX.get(c, c if ord(c) < 0x180 else f"[U+{ord(c):04X}]") for c in text)
+    """The text for pdflatex as it is installed; a letter that it lacks is named by its code point rather than lost."""
+    known = (c if ord(c) < 0x17F and c not in LATEX_LACKS else f"[U+{ord(c):04X}]" for c in text)
+    return "".join(LATEX.get(c, plain) for c, plain in zip(text, known, strict=True))
 
 
 def _latex_marks(notes: Sequence[int]) -> str:
