@@ -1,8 +1,9 @@
 """Calibrates the world against its backbone: `python -m bench.calibrate`, about 15 minutes on one core.
 
-World-photo gets the difficulty at which zero-shot accuracy is 68 %, and each shift five amplitudes at which it falls evenly from
-there to 25 %. Uses pictures of the calibration split, which no task ever shows. Afterwards the result is measured on the test split
-(zero-shot only: no method, no hyper-parameter is chosen here) and written with it to bench/world/calibration.json.
+World-photo gets the difficulty at which zero-shot accuracy is 68 %, and each shift five amplitudes at which
+it falls evenly from there to 25 %. Uses pictures of the calibration split, which no task ever shows.
+Afterwards the result is measured on the test split (zero-shot only: no method, no hyper-parameter is chosen
+here) and written with it to bench/world/calibration.json.
 """
 
 from __future__ import annotations
@@ -40,15 +41,21 @@ class ZeroShot:
     @torch.no_grad()
     def image(self, shown: Tensor) -> Tensor:
         """(n, 3, 64, 64) uint8 -> (n, 128) unit features."""
-        return torch.cat([F.normalize(self.net.encode_image(embedded.normalise(part)), dim=-1) for part in shown.split(256)])
+        return torch.cat(
+            [F.normalize(self.net.encode_image(embedded.normalise(part)), dim=-1) for part in shown.split(256)]
+        )
 
-    def correct(self, spec: Spec, count: int, template: str | None = None, names: tuple[str, ...] | None = None) -> Tensor:
+    def correct(
+        self, spec: Spec, count: int, template: str | None = None, names: tuple[str, ...] | None = None
+    ) -> Tensor:
         """(count,) bool."""
         indices = torch.arange(count)
         text = self.text(names or CLASSES[spec.variant], template or TEMPLATES[spec.variant][0])
         return (self.image(pictures(spec, indices)) @ text.t()).argmax(1) == labels(spec, indices)
 
-    def accuracy(self, spec: Spec, count: int, template: str | None = None, names: tuple[str, ...] | None = None) -> float:
+    def accuracy(
+        self, spec: Spec, count: int, template: str | None = None, names: tuple[str, ...] | None = None
+    ) -> float:
         return round(float(self.correct(spec, count, template, names).float().mean()), 4)
 
 
@@ -66,7 +73,7 @@ def decreasing(values: list[float], weights: list[float]) -> list[float]:
 
 
 def crossing(points: list[tuple[float, float, int]], target: float) -> float:
-    """Where the monotone curve through (place, accuracy, pictures) first falls to the target; the last place if it never does."""
+    """Where the monotone curve through (place, accuracy, pictures) first falls to the target, or the last place."""
     points = sorted(points)
     curve = decreasing([p[1] for p in points], [float(p[2]) for p in points])
     for i in range(1, len(points)):
@@ -77,9 +84,15 @@ def crossing(points: list[tuple[float, float, int]], target: float) -> float:
     return points[-1][0]
 
 
-def solve(measure: Callable[[float, int], float], grid: list[float], targets: list[float], start: list[tuple[float, float, int]],
-          coarse: int, fine: int) -> tuple[list[float], list[float]]:  # fmt: skip
-    """Places where a falling curve meets the targets: a coarse grid, then measured and mended once around each answer."""
+def solve(
+    measure: Callable[[float, int], float],
+    grid: list[float],
+    targets: list[float],
+    start: list[tuple[float, float, int]],
+    coarse: int,
+    fine: int,
+) -> tuple[list[float], list[float]]:
+    """Places where a falling curve meets the targets: a coarse grid, then measured and mended around each answer."""
     points = [*start, *((place, measure(place, coarse), coarse) for place in grid)]
     for target in targets:
         place = crossing(points, target)
@@ -89,7 +102,9 @@ def solve(measure: Callable[[float, int], float], grid: list[float], targets: li
     return places, [measure(place, fine) for place in places]
 
 
-def calibrate(zero_shot: ZeroShot, coarse: int = 1000, fine: int = 2000, say: Callable[[str], None] = print) -> dict[str, object]:
+def calibrate(
+    zero_shot: ZeroShot, coarse: int = 1000, fine: int = 2000, say: Callable[[str], None] = print
+) -> dict[str, object]:
     """difficulty, amplitudes, and the accuracies reached on the calibration split."""
 
     def harder(d: float, count: int) -> float:
@@ -117,7 +132,7 @@ def calibrate(zero_shot: ZeroShot, coarse: int = 1000, fine: int = 2000, say: Ca
 
 
 def views(pictures_: Tensor, count: int, seed: int, least: float) -> Tensor:
-    """(n, 3, S, S) uint8 -> (n, count, 3, S, S): random resized crops of an area share of at least `least`, half of them mirrored."""
+    """(n, 3, S, S) uint8 -> (n, count, 3, S, S): random crops of at least `least` of the area, half mirrored."""
     n, size = len(pictures_), pictures_.shape[-1]
     generator = torch.Generator().manual_seed(seed)
     u = torch.rand(n * count, 5, generator=generator)
@@ -149,7 +164,9 @@ def view_mean(zero_shot: ZeroShot, spec: Spec, count: int, least: float = 0.5) -
     return tuple(round(float((torch.cat(answers) == truth).float().mean()), 4) for answers in (single, mean))
 
 
-def measure(zero_shot: ZeroShot, result: dict, count: int = 2000, say: Callable[[str], None] = print) -> dict[str, object]:
+def measure(
+    zero_shot: ZeroShot, result: dict, count: int = 2000, say: Callable[[str], None] = print
+) -> dict[str, object]:
     """Zero-shot on the test split: what the figures of README and notes come from."""
     nuisances: Difficulty = PHOTO.mix(HARD, result["difficulty"])
     photo = Spec(difficulty=nuisances)
@@ -167,12 +184,17 @@ def measure(zero_shot: ZeroShot, result: dict, count: int = 2000, say: Callable[
     found["colours unseen"] = zero_shot.accuracy(replace(photo, colours="unseen"), count)
     found["spurious 0.95"] = zero_shot.accuracy(replace(photo, spurious=0.95), count)
     found["bare names"] = zero_shot.accuracy(photo, count, template="{}")
-    for shift, template in (("sketch", "a sketch of a {}."), ("silhouette", "a silhouette of a {}."), ("negative", "a negative of a {}.")):
+    for shift, template in (
+        ("sketch", "a sketch of a {}."),
+        ("silhouette", "a silhouette of a {}."),
+        ("negative", "a negative of a {}."),
+    ):
         spec = replace(photo, shift=shift, amplitude=result["amplitudes"][shift][2])
         found[f"{shift} 3, photo template"] = zero_shot.accuracy(spec, count)
         found[f"{shift} 3, fitting template"] = zero_shot.accuracy(spec, count, template=template)
     found["view mean"] = {
-        name: view_mean(zero_shot, replace(photo, shift=name, amplitude=amplitudes[2]), 300) for name, amplitudes in result["amplitudes"].items()
+        name: view_mean(zero_shot, replace(photo, shift=name, amplitude=amplitudes[2]), 300)
+        for name, amplitudes in result["amplitudes"].items()
     }
     for name, value in found.items():
         say(f"{name}: {value}")

@@ -1,13 +1,15 @@
 """Pretrains the embedded CLIP on the world: `python -m bench pretrain`, about an hour on one or two cores.
 
-What it sees: pictures of the fifty object classes (85 %) and of twenty fine-grained ones (15 %, called by their family), as
-photographs (61 %), outlined drawings (29 %) and a few sketches (4 %), silhouettes (3 %) and negatives (3 %), with one caption each. It does
-not see renders, heavy clutter, rotations beyond 20 degrees, warps, strong noise, low resolution or fog, nor a sixth of the pairs of colour and shape.
+What it sees: pictures of the fifty object classes (85 %) and of twenty fine-grained ones (15 %, called by
+their family), as photographs (61 %), outlined drawings (29 %) and a few sketches (4 %), silhouettes (3 %) and
+negatives (3 %), with one caption each. It does not see renders, heavy clutter, rotations beyond 20 degrees,
+warps, strong noise, low resolution or fog, nor a sixth of the pairs of colour and shape.
 
-The recipe: CLIP's symmetric contrastive loss, and beside it two classification losses through the text tower, pictures against the prompts of all
-class names and pictures against the prompts of one attribute (pattern, background, colour in turn). Without the first and without a
-curriculum from plain to full pictures a model of this size stays at chance. Everything is drawn from counters and the number of steps is given,
-so the same command makes the same weights on the same device with the same number of threads.
+The recipe: CLIP's symmetric contrastive loss, and beside it two classification losses through the text tower,
+pictures against the prompts of all class names and pictures against the prompts of one attribute (pattern,
+background, colour in turn). Without the first and without a curriculum from plain to full pictures a model of
+this size stays at chance. Everything is drawn from counters and the number of steps is given, so the same
+command makes the same weights on the same device with the same number of threads.
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ class Recipe:
 
 
 def name_prompts(rng: random.Random) -> tuple[list[str], tuple[int, ...]]:
-    """Prompts of all class names in one template, and the styles for which it is true. Bare names in 15 % of the steps."""
+    """Prompts of all names in one template, and the styles for which it is true. Bare in 15 % of the steps."""
     kind = rng.random()
     if kind < 0.15:
         template, styles = "{}", tuple(range(len(STYLES)))
@@ -142,12 +144,20 @@ class Probe:
 
 
 def pretrain(
-    out: Path, steps: int, seed: int = 0, device: str = "cpu", threads: int = 1, recipe: Recipe | None = None,
-    probe_pictures: int = 1000, command: str = "", console: Console | None = None,
-) -> dict[str, object]:  # fmt: skip
+    out: Path,
+    steps: int,
+    seed: int = 0,
+    device: str = "cpu",
+    threads: int = 1,
+    recipe: Recipe | None = None,
+    probe_pictures: int = 1000,
+    command: str = "",
+    console: Console | None = None,
+) -> dict[str, object]:
     """Trains and writes weights.safetensors, pretrain.json and curve.csv into `out`; returns the record.
 
-    The weights so far are written at every evaluation, so a killed run leaves the last of them behind (weights.safetensors without its record).
+    The weights so far are written at every evaluation, so a killed run leaves the last of them behind, without
+    a record.
     """
     recipe, console = recipe or Recipe(), console or Console()
     torch.set_num_threads(threads)
@@ -157,16 +167,31 @@ def pretrain(
         torch.manual_seed(seed)
         net = embedded.model().to(device).train()
     net.visual.to(memory_format=torch.channels_last)  # a fifth faster on CPUs
-    tokenize, rng, probe, optim = embedded.tokenizer(), random.Random(seed), Probe(probe_pictures, device), optimiser(net, recipe)
+    tokenize, rng, probe, optim = (
+        embedded.tokenizer(),
+        random.Random(seed),
+        Probe(probe_pictures, device),
+        optimiser(net, recipe),
+    )
     sums: dict[str, float] = {}
     with Progress(
-        TextColumn("pretrain"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn(), TimeRemainingColumn(),
-        console=console, disable=not console.is_terminal,
-    ) as progress:  # fmt: skip
+        TextColumn("pretrain"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[state]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    ) as progress:
         task = progress.add_task("pretrain", total=steps, state="")
         for step, (seen, scene, pictures, texts) in enumerate(ahead(batches(seed, steps, recipe))):
             losses = step_losses(net, tokenize, scene, pictures, texts, step, rng, device)
-            loss = losses["contrastive"] + recipe.names_weight * losses["names"] + recipe.attributes_weight * losses["attributes"]
+            loss = (
+                losses["contrastive"]
+                + recipe.names_weight * losses["names"]
+                + recipe.attributes_weight * losses["attributes"]
+            )
             for group in optim.param_groups:
                 group["lr"] = learning_rate(step, steps, recipe)
             optim.zero_grad()
@@ -181,20 +206,35 @@ def pretrain(
             if (step + 1) % recipe.evaluate_every == 0 or step + 1 == steps:
                 since = (step % recipe.evaluate_every) + 1
                 row = {
-                    "step": step + 1, "pairs": seen, "seconds": round(time.time() - started),
+                    "step": step + 1,
+                    "pairs": seen,
+                    "seconds": round(time.time() - started),
                     **{name: round(value / since, 4) for name, value in sums.items()},
-                    "scale": round(float(net.logit_scale.detach().exp()), 2), **probe(net, tokenize)}  # fmt: skip
+                    "scale": round(float(net.logit_scale.detach().exp()), 2),
+                    **probe(net, tokenize),
+                }
                 sums = {}
                 curve.append(row)
                 sha = embedded.save(net, out / "weights.safetensors")
                 progress.update(task, state=f"objects {row['objects']:.3f}")
                 console.print(" ".join(f"{k} {v}" for k, v in row.items()), highlight=False, soft_wrap=True)
     record = {
-        "command": command, "sha256": sha, "steps": steps, "pairs": curve[-1]["pairs"], "seed": seed, "device": device, "threads": threads,
-        "seconds": round(time.time() - started), "recipe": asdict(recipe),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in ("torch", "open_clip_torch", "safetensors")}},
-        "machine": platform.machine(), "probe": {"pictures": probe_pictures, **{k: curve[-1][k] for k in ("objects", "pattern", "background")}},
-    }  # fmt: skip
+        "command": command,
+        "sha256": sha,
+        "steps": steps,
+        "pairs": curve[-1]["pairs"],
+        "seed": seed,
+        "device": device,
+        "threads": threads,
+        "seconds": round(time.time() - started),
+        "recipe": asdict(recipe),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "open_clip_torch", "safetensors")},
+        },
+        "machine": platform.machine(),
+        "probe": {"pictures": probe_pictures, **{k: curve[-1][k] for k in ("objects", "pattern", "background")}},
+    }
     write(out / "pretrain.json", json.dumps(record, indent=2) + "\n")
     with (out / "curve.csv").open("w", newline="") as file:
         table = csv.DictWriter(file, list(curve[0]), lineterminator="\n")
@@ -204,8 +244,15 @@ def pretrain(
 
 
 def step_losses(
-    net: torch.nn.Module, tokenize: embedded.SimpleTokenizer, scene: Scenes, pictures: Tensor, texts: list[str], step: int, rng: random.Random, device: str,
-) -> dict[str, Tensor]:  # fmt: skip
+    net: torch.nn.Module,
+    tokenize: embedded.SimpleTokenizer,
+    scene: Scenes,
+    pictures: Tensor,
+    texts: list[str],
+    step: int,
+    rng: random.Random,
+    device: str,
+) -> dict[str, Tensor]:
     """The three losses of a batch of B pictures and captions."""
     names, styles = name_prompts(rng)
     attribute, values, visible = ATTRIBUTES[step % len(ATTRIBUTES)]
@@ -238,11 +285,17 @@ def write_merges(folder: Path = embedded.FOLDER) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, default=Path("results/world-rn"), help="folder for weights, record and curve")
-    parser.add_argument("--steps", type=int, default=6_300, help="optimisation steps; the learning rate and curriculum scale with them")
+    parser.add_argument(
+        "--out", type=Path, default=Path("results/world-rn"), help="folder for weights, record and curve"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=6_300, help="optimisation steps; the learning rate and curriculum scale with them"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads; the result depends on them in the last digits")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="CPU threads; the result depends on them in the last digits"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

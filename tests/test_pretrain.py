@@ -31,7 +31,8 @@ def test_a_few_steps_lower_the_loss_and_the_same_seed_gives_the_same_bytes(tmp_p
     assert float(rows[2].split(",")[column]) < float(rows[1].split(",")[column])
     assert records[0]["pairs"] == 18 * 16 + 2 * 24
     loaded = embedded.load(tmp_path / "first" / "weights.safetensors")
-    assert not loaded.training and all(p.dtype == torch.float32 for p in loaded.parameters())
+    assert not loaded.training
+    assert all(p.dtype == torch.float32 for p in loaded.parameters())
 
 
 def test_the_loss_counts_only_rows_of_the_styles_that_the_prompt_fits() -> None:
@@ -51,7 +52,8 @@ def test_bare_names_are_rare_prompts() -> None:
 def test_the_learning_rate_warms_up_and_falls_to_a_hundredth() -> None:
     recipe = training.Recipe()
     rates = [training.learning_rate(step, 1000, recipe) for step in range(1000)]
-    assert rates[0] < rates[100] < rates[199] and rates[199] > rates[500] > rates[999]
+    assert rates[0] < rates[100] < rates[199]
+    assert rates[199] > rates[500] > rates[999]
     assert rates[999] < 0.011 * recipe.learning_rate
 
 
@@ -72,7 +74,9 @@ def test_the_repositorys_weights_are_those_of_the_record() -> None:
     record = json.loads(embedded.RECORD.read_text())
     assert embedded.WEIGHTS.stat().st_size < 10_000_000
     assert embedded.load().logit_scale.exp() > 5
-    assert (embedded.FOLDER / "curve.csv").read_text().splitlines()[-1].startswith(f"{record['steps']},{record['pairs']},")
+    assert (
+        (embedded.FOLDER / "curve.csv").read_text().splitlines()[-1].startswith(f"{record['steps']},{record['pairs']},")
+    )
     assert record["command"].startswith("python -m bench pretrain")
 
 
@@ -103,4 +107,5 @@ def test_a_noisy_curve_is_made_monotone_before_it_is_read() -> None:
 def test_views_of_a_plain_picture_are_plain() -> None:
     plain = torch.full((2, 3, 64, 64), 120, dtype=torch.uint8)
     cropped = calibrate.views(plain, 5, seed=0, least=0.3)
-    assert cropped.shape == (2, 5, 3, 64, 64) and torch.allclose(cropped, torch.tensor(120.0))
+    assert cropped.shape == (2, 5, 3, 64, 64)
+    assert torch.allclose(cropped, torch.tensor(120.0))

@@ -1,8 +1,9 @@
 """The small CLIP that lives in this repository: architecture, tokenizer and weights of `world-rn`.
 
-CLIP's own architecture in small: a modified ResNet [1, 1, 1, 1] of width 16 on 64 x 64 pixels with attention pooling, and a causal
-transformer of two layers and width 128 over 20 tokens; both end in 128 dimensions. The tokenizer is open_clip's with our own merges.
-`python -m bench pretrain` makes the weights; pretrain.json beside them holds their sha256 and how they came about.
+CLIP's own architecture in small: a modified ResNet [1, 1, 1, 1] of width 16 on 64 x 64 pixels with attention
+pooling, and a causal transformer of two layers and width 128 over 20 tokens; both end in 128 dimensions. The
+tokenizer is open_clip's with our own merges. `python -m bench pretrain` makes the weights; pretrain.json
+beside them holds their sha256 and how they came about.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import collections
 import gzip
 import hashlib
 import io
+import itertools
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -68,7 +70,10 @@ def encode_text(net: CLIP, tokens: Tensor) -> Tensor:
 
 def save(net: CLIP, path: Path) -> str:
     """Writes the weights in half precision, whole or not at all; returns their sha256."""
-    halves = {k: v.detach().cpu().half().contiguous() if v.is_floating_point() else v.cpu() for k, v in net.state_dict().items()}
+    halves = {
+        k: v.detach().cpu().half().contiguous() if v.is_floating_point() else v.cpu()
+        for k, v in net.state_dict().items()
+    }
     halves.pop("attn_mask", None)
     temporary = path.with_suffix(".part")
     save_file(halves, temporary)
@@ -86,7 +91,8 @@ def load(path: Path | None = None) -> CLIP:
         found = hashlib.sha256(path.read_bytes()).hexdigest()
         if found != expected:
             raise DamagedWeights(
-                f"{path.name} is damaged: its sha256 begins with {found[:12]}, expected {expected[:12]}; restore the file or pretrain again"
+                f"{path.name} is damaged: its sha256 begins with {found[:12]}, expected {expected[:12]}; "
+                "restore the file or pretrain again"
             )
     with torch.random.fork_rng(devices=[]):  # building draws weights that are overwritten at once
         net = model()
@@ -98,13 +104,13 @@ def load(path: Path | None = None) -> CLIP:
 
 
 def byte_pairs(words: Iterable[str]) -> bytes:
-    """The merges file for words that shall be one token each: the most frequent pair first, ties to the later in the alphabet.
+    """The merges file for words that shall be one token each: the most frequent pair first.
 
-    gzip with time 0, and no newline at the end: open_clip would read it as one more, empty, token.
+    Ties go to the later in the alphabet. No newline at the end: open_clip would read it as one more, empty, token.
     """
     parts = {word: (*word[:-1], word[-1] + "</w>") for word in words}
     merges: list[str] = []
-    while counts := collections.Counter(pair for split in parts.values() for pair in zip(split, split[1:])):
+    while counts := collections.Counter(pair for split in parts.values() for pair in itertools.pairwise(split)):
         (left, right), _ = max(counts.items(), key=lambda item: (item[1], item[0]))
         merges.append(f"{left} {right}")
         for word, split in parts.items():

@@ -1,14 +1,15 @@
 """Random numbers from counters: the n-th draw is a hash, so nothing depends on what was drawn before it.
 
-A picture has a key, made from (seed, stream name, index). A draw has a name. `uniform(keys, "scale", 2)` hashes
-(key, name, 0..1) with the finaliser of splitmix64, so adding a draw, reordering draws or changing the batch leaves
-all other numbers alone. int64 arithmetic wraps in torch on every device, and so the numbers are the same everywhere.
+A picture has a key, made from (seed, stream name, index). A draw has a name. `uniform(keys, "scale", 2)`
+hashes (key, name, 0..1) with the finaliser of splitmix64, so adding a draw, reordering draws or changing the
+batch leaves all other numbers alone. int64 arithmetic wraps in torch on every device, and so the numbers are
+the same everywhere.
 """
 
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -30,7 +31,7 @@ def mix(z: Tensor) -> Tensor:
     return z ^ _shifted(z, 31)
 
 
-@lru_cache(maxsize=None)
+@cache
 def number(name: str) -> int:
     """A signed 64-bit number for a name."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little", signed=True)
@@ -54,7 +55,7 @@ def uniform(key: Tensor, name: str, count: int = 1) -> Tensor:
 
 
 def lanes(key: Tensor, name: str, count: int) -> Tensor:
-    """(n,) -> (n, 3, count) float32 of mean 0 and variance 1, flat: three 21-bit numbers from each hash, thrice as fast."""
+    """(n,) -> (n, 3, count) float32, flat, of mean 0 and variance 1: three numbers from each hash, thrice as fast."""
     bits = raw(key, name, count)
     parts = [(_shifted(bits, shift) & 0x1FFFFF).to(torch.float32) for shift in (1, 22, 43)]
     return (torch.stack(parts, 1) * 2.0**-21 - 0.5) * 12.0**0.5

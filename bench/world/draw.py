@@ -1,14 +1,15 @@
 """From scenes to pixels. Everything is drawn as a soft mask of a signed distance, so edges are anti-aliased for free.
 
-`layers` works out what there is at each pixel; `compose` lays it together; `expose` adds brightness and noise; `develop` rounds.
-Between them stand the styles of pretraining (`stylise`) or a shift (shifts.py), which see the layers and not only the picture.
+`layers` works out what there is at each pixel; `compose` lays it together; `expose` adds brightness and
+noise; `develop` rounds. Between them stand the styles of pretraining (`stylise`) or a shift (shifts.py),
+which see the layers and not only the picture.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -47,7 +48,7 @@ def over(picture: Tensor, colour: Tensor | float, coverage: Tensor) -> Tensor:
     return picture + (colour - picture) * coverage
 
 
-@lru_cache(maxsize=None)
+@cache
 def grid() -> tuple[Tensor, Tensor]:
     """Pixel centres (1, H, W), x to the right and y up, in [-1, 1]."""
     line = (torch.arange(SIZE) + 0.5) / HALF - 1
@@ -174,8 +175,16 @@ def layers(scene: Scenes) -> Layers:
         x2, y2 = frame(some.dx2, some.dy2, some.scale2, -some.rotation, some.aspect)
         other[rows] = distance(some.shape2, x2, y2, some.form) * HALF * column(some.scale2)
     return Layers(
-        x=x, y=y, object=distance(scene.shape, bent_x, bent_y, scene.form) * reach, other=other, pattern=filled, texture=textured,
-        paint=paint, other_paint=rgb(scene.colour3), ground=ground)  # fmt: skip
+        x=x,
+        y=y,
+        object=distance(scene.shape, bent_x, bent_y, scene.form) * reach,
+        other=other,
+        pattern=filled,
+        texture=textured,
+        paint=paint,
+        other_paint=rgb(scene.colour3),
+        ground=ground,
+    )
 
 
 def compose(scene: Scenes, layer: Layers) -> Tensor:

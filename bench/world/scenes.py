@@ -1,10 +1,12 @@
 """What is in a picture, before it is drawn: a table of numbers for each index, all from counters.
 
-`Spec` says which set of pictures is meant; `scenes` answers with the parameters of any of its indices. The key of a picture
-is made from (seed, variant, split, index). The shift and its amplitude are not in it, and so the same index shows the same
-scene under every shift and every severity: shifts are paired picture by picture. `renamed` shares the pictures of `objects`.
+`Spec` says which set of pictures is meant; `scenes` answers with the parameters of any of its indices. The
+key of a picture is made from (seed, variant, split, index). The shift and its amplitude are not in it, and so
+the same index shows the same scene under every shift and every severity: shifts are paired picture by
+picture. `renamed` shares the pictures of `objects`.
 
-`pretraining` draws from a stream of its own, which no Spec can reach, and never pairs a shape with its held-out colours.
+`pretraining` draws from a stream of its own, which no Spec can reach, and never pairs a shape with its held-
+out colours.
 """
 
 from __future__ import annotations
@@ -24,21 +26,46 @@ Split = Literal["train", "val", "test", "calibration"]
 Colours = Literal["any", "seen", "unseen"]
 
 COLOURS: dict[str, tuple[float, float, float]] = {
-    "red": (0.86, 0.12, 0.12), "orange": (0.96, 0.55, 0.10), "yellow": (0.97, 0.90, 0.20), "green": (0.13, 0.60, 0.20),
-    "blue": (0.12, 0.25, 0.85), "purple": (0.52, 0.15, 0.65), "pink": (0.97, 0.55, 0.75), "brown": (0.45, 0.27, 0.12),
-    "gray": (0.50, 0.50, 0.50), "black": (0.06, 0.06, 0.06), "white": (0.96, 0.96, 0.96), "cyan": (0.20, 0.85, 0.90),
-}  # fmt: skip
+    "red": (0.86, 0.12, 0.12),
+    "orange": (0.96, 0.55, 0.10),
+    "yellow": (0.97, 0.90, 0.20),
+    "green": (0.13, 0.60, 0.20),
+    "blue": (0.12, 0.25, 0.85),
+    "purple": (0.52, 0.15, 0.65),
+    "pink": (0.97, 0.55, 0.75),
+    "brown": (0.45, 0.27, 0.12),
+    "gray": (0.50, 0.50, 0.50),
+    "black": (0.06, 0.06, 0.06),
+    "white": (0.96, 0.96, 0.96),
+    "cyan": (0.20, 0.85, 0.90),
+}
 COLOUR_NAMES: tuple[str, ...] = tuple(COLOURS)
 PALETTE = torch.tensor(list(COLOURS.values()))  # (12, 3)
 PATTERNS = ("plain", "striped", "dotted", "checkered", "shaded", "speckled")
 BACKGROUNDS = ("plain", "gradient", "noisy", "grid", "cluttered")
 STYLES = ("photo", "drawing", "sketch", "silhouette", "negative")
 SYNONYMS: dict[str, str] = {  # words that no caption ever contains
-    "anchor": "mooring", "bell": "chime", "boat": "vessel", "bolt": "lightning", "bottle": "flask",
-    "butterfly": "moth", "car": "automobile", "chair": "seat", "crown": "tiara", "cup": "mug",
-    "fish": "trout", "flag": "banner", "ghost": "phantom", "hammer": "mallet", "hat": "fedora",
-    "house": "cottage", "moon": "crescent", "mushroom": "toadstool", "sword": "saber", "umbrella": "parasol",
-}  # fmt: skip
+    "anchor": "mooring",
+    "bell": "chime",
+    "boat": "vessel",
+    "bolt": "lightning",
+    "bottle": "flask",
+    "butterfly": "moth",
+    "car": "automobile",
+    "chair": "seat",
+    "crown": "tiara",
+    "cup": "mug",
+    "fish": "trout",
+    "flag": "banner",
+    "ghost": "phantom",
+    "hammer": "mallet",
+    "hat": "fedora",
+    "house": "cottage",
+    "moon": "crescent",
+    "mushroom": "toadstool",
+    "sword": "saber",
+    "umbrella": "parasol",
+}
 CLASSES: dict[str, tuple[str, ...]] = {
     "objects": OBJECT_NAMES,
     "renamed": tuple(SYNONYMS.get(name, name) for name in OBJECT_NAMES),
@@ -51,7 +78,7 @@ FINE_SHARE = 0.15  # of the pretraining pictures
 
 @dataclass(frozen=True)
 class Difficulty:
-    """How much varies within a set of pictures, apart from what is shown. Lengths in half picture widths, angles in radians."""
+    """How much varies within a set, but for the label. Lengths in half picture widths, angles in radians."""
 
     style: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 0.0)
     pattern: tuple[float, ...] = (0.30, 0.14, 0.14, 0.14, 0.14, 0.14)
@@ -78,13 +105,33 @@ class Difficulty:
 
 
 PLAIN = Difficulty(
-    style=(0.7, 0.3, 0.0, 0.0, 0.0), pattern=(0.5, 0.1, 0.1, 0.1, 0.1, 0.1), background=(0.5, 0.2, 0.1, 0.1, 0.1), scale=(0.75, 0.85),
-    rotation=0.05, shift=0.05, aspect=0.05, wobble=0.0, second=0.0, noise=(0.0, 0.0), brightness=0.05)  # fmt: skip
+    style=(0.7, 0.3, 0.0, 0.0, 0.0),
+    pattern=(0.5, 0.1, 0.1, 0.1, 0.1, 0.1),
+    background=(0.5, 0.2, 0.1, 0.1, 0.1),
+    scale=(0.75, 0.85),
+    rotation=0.05,
+    shift=0.05,
+    aspect=0.05,
+    wobble=0.0,
+    second=0.0,
+    noise=(0.0, 0.0),
+    brightness=0.05,
+)
 WEB = Difficulty(style=(0.61, 0.29, 0.04, 0.03, 0.03))  # what pretraining ends with
 PHOTO = Difficulty()  # the photographs of WEB
 HARD = Difficulty(
-    pattern=(0.15, 0.17, 0.17, 0.17, 0.17, 0.17), background=(0.16, 0.18, 0.22, 0.22, 0.22), scale=(0.32, 0.62), rotation=0.6, shift=0.45,
-    aspect=0.25, wobble=0.06, second=0.6, second_scale=(0.25, 0.35), noise=(0.0, 0.16), brightness=0.2)  # fmt: skip
+    pattern=(0.15, 0.17, 0.17, 0.17, 0.17, 0.17),
+    background=(0.16, 0.18, 0.22, 0.22, 0.22),
+    scale=(0.32, 0.62),
+    rotation=0.6,
+    shift=0.45,
+    aspect=0.25,
+    wobble=0.06,
+    second=0.6,
+    second_scale=(0.25, 0.35),
+    noise=(0.0, 0.16),
+    brightness=0.2,
+)
 
 
 @dataclass(frozen=True)
@@ -157,7 +204,7 @@ class Scenes:
 
 
 def held_out(colour: Tensor, shape: Tensor) -> Tensor:
-    """True for the sixth of the (colour, shape) pairs that pretraining never shows: two colours for each shape's family."""
+    """True for the sixth of the (colour, shape) pairs that pretraining never shows: two colours for each family."""
     return (colour + 5 * torch.tensor(FAMILY)[shape]) % 6 == 0
 
 
@@ -205,14 +252,32 @@ def _draw(key: Tensor, shape: Tensor, difficulty: Difficulty, colours: Colours) 
     # the distractor may not show a held-out pair either
     colour3 = TABLES["seen"][shape2, integer(key, "colour3", TABLES["seen"].shape[1])]
     return Scenes(
-        key=key, shape=shape, style=choice(key, "style", d.style), pattern=choice(key, "pattern", d.pattern),
-        background=choice(key, "background", d.background), colour=colour, colour2=_far_from(colour, key, "colour2"),
-        ground=ground, ground2=_far_from(ground, key, "ground2"), scale=scale, rotation=span("rotation", (-d.rotation, d.rotation)),
-        aspect=span("aspect", (-d.aspect, d.aspect)), dx=dx, dy=dy, wobble=span("wobble", (0, d.wobble)),
-        form=uniform(key, "form", 4), phase=uniform(key, "phase", 8), second=uniform(key, "second")[:, 0] < d.second,
-        shape2=shape2, colour3=colour3, scale2=scale2,
-        dx2=(dx + reach * torch.cos(angle)).clamp(-0.9, 0.9), dy2=(dy + reach * torch.sin(angle)).clamp(-0.9, 0.9),
-        noise=span("noise", d.noise) * torch.ones(n), brightness=span("brightness", (-d.brightness, d.brightness)))  # fmt: skip
+        key=key,
+        shape=shape,
+        style=choice(key, "style", d.style),
+        pattern=choice(key, "pattern", d.pattern),
+        background=choice(key, "background", d.background),
+        colour=colour,
+        colour2=_far_from(colour, key, "colour2"),
+        ground=ground,
+        ground2=_far_from(ground, key, "ground2"),
+        scale=scale,
+        rotation=span("rotation", (-d.rotation, d.rotation)),
+        aspect=span("aspect", (-d.aspect, d.aspect)),
+        dx=dx,
+        dy=dy,
+        wobble=span("wobble", (0, d.wobble)),
+        form=uniform(key, "form", 4),
+        phase=uniform(key, "phase", 8),
+        second=uniform(key, "second")[:, 0] < d.second,
+        shape2=shape2,
+        colour3=colour3,
+        scale2=scale2,
+        dx2=(dx + reach * torch.cos(angle)).clamp(-0.9, 0.9),
+        dy2=(dy + reach * torch.sin(angle)).clamp(-0.9, 0.9),
+        noise=span("noise", d.noise) * torch.ones(n),
+        brightness=span("brightness", (-d.brightness, d.brightness)),
+    )
 
 
 def classes(variant: Variant) -> tuple[str, ...]:
@@ -257,5 +322,7 @@ def pretraining(seed: int, indices: Tensor, d: float) -> Scenes:
     """The scenes of pretraining at curriculum position d: from PLAIN (0) to WEB (1); 15 % show fine-grained shapes."""
     key = keys(seed, "pretraining", indices)
     fine = uniform(key, "fine")[:, 0] < FINE_SHARE
-    shape = torch.where(fine, len(OBJECT_NAMES) + integer(key, "which", len(FINE_NAMES)), integer(key, "shape", len(OBJECT_NAMES)))
+    shape = torch.where(
+        fine, len(OBJECT_NAMES) + integer(key, "which", len(FINE_NAMES)), integer(key, "shape", len(OBJECT_NAMES))
+    )
     return _draw(key, shape, PLAIN.mix(WEB, d), "seen")

@@ -30,7 +30,22 @@ def pictures(spec: Spec, indices: Tensor) -> Tensor:
 def truth(spec: Spec, indices: Tensor) -> dict[str, Tensor]:
     """Ground truth for everything in the picture, (n,) each. Numbers of kinds index the tuples of `vocabulary`."""
     scene = parameters(spec, indices)
-    named = ("shape", "family", "colour", "colour2", "pattern", "background", "ground", "scale", "rotation", "dx", "dy", "second", "shape2", "colour3")
+    named = (
+        "shape",
+        "family",
+        "colour",
+        "colour2",
+        "pattern",
+        "background",
+        "ground",
+        "scale",
+        "rotation",
+        "dx",
+        "dy",
+        "second",
+        "shape2",
+        "colour3",
+    )
     held = scenes.held_out(scene.colour, scene.shape)
     return {"label": scenes.labels(spec, indices), **{name: getattr(scene, name) for name in named}, "held_out": held}
 
@@ -38,8 +53,12 @@ def truth(spec: Spec, indices: Tensor) -> dict[str, Tensor]:
 def vocabulary() -> dict[str, tuple[str, ...]]:
     """The names behind the numbers of `truth`."""
     return {
-        "shape": OBJECT_NAMES + FINE_NAMES, "family": OBJECT_NAMES, "colour": COLOUR_NAMES, "pattern": PATTERNS, "background": BACKGROUNDS,
-    }  # fmt: skip
+        "shape": OBJECT_NAMES + FINE_NAMES,
+        "family": OBJECT_NAMES,
+        "colour": COLOUR_NAMES,
+        "pattern": PATTERNS,
+        "background": BACKGROUNDS,
+    }
 
 
 def sheet(path: Path, columns: int = 14) -> None:
@@ -52,8 +71,17 @@ def sheet(path: Path, columns: int = 14) -> None:
         empty = torch.full((-len(drawn) % columns, 3, SIZE, SIZE), 255, dtype=torch.uint8)
         rows += list(torch.cat([drawn, empty]).split(columns))
     for shift in SHIFTS:
-        graded = [pictures(Spec(shift=shift, amplitude=amplitude(shift, s)), torch.tensor([3, 28])) for s in (0, *SEVERITIES)]
-        rows.append(torch.cat([torch.stack(graded, 1).flatten(0, 1), torch.full((columns - 12, 3, SIZE, SIZE), 255, dtype=torch.uint8)]))
+        graded = [
+            pictures(Spec(shift=shift, amplitude=amplitude(shift, s)), torch.tensor([3, 28])) for s in (0, *SEVERITIES)
+        ]
+        rows.append(
+            torch.cat(
+                [
+                    torch.stack(graded, 1).flatten(0, 1),
+                    torch.full((columns - 12, 3, SIZE, SIZE), 255, dtype=torch.uint8),
+                ]
+            )
+        )
     gap = 2
     canvas = torch.full((3, len(rows) * (SIZE + gap), columns * (SIZE + gap)), 255, dtype=torch.uint8)
     for r, row in enumerate(rows):

@@ -1,11 +1,13 @@
 """Domain shifts of a known kind with a continuous amplitude: 0 is the photograph itself, more is always worse.
 
-A shift may change the scene, the drawn picture (it sees the layers) or what the camera took; never what is shown or
-the nuisances of the photograph: background, distractor, brightness and camera noise stay. All its random numbers belong to the picture and
-the amplitude only scales them, so severities of one picture differ in strength and in nothing else.
+A shift may change the scene, the drawn picture (it sees the layers) or what the camera took; never what is
+shown or the nuisances of the photograph: background, distractor, brightness and camera noise stay. All its
+random numbers belong to the picture and the amplitude only scales them, so severities of one picture differ
+in strength and in nothing else.
 
-Nine shifts are for tests. `fog` is a domain of its own for choosing hyper-parameters, unlike any of them. Amplitudes of severities 1 to 5
-come from calibration.json (`python -m bench.calibrate`), where zero-shot accuracy falls evenly to 25 %.
+Nine shifts are for tests. `fog` is a domain of its own for choosing hyper-parameters, unlike any of them.
+Amplitudes of severities 1 to 5 come from calibration.json (`python -m bench.calibrate`), where zero-shot
+accuracy falls evenly to 25 %.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.world.counter import integer, normal, uniform
-from bench.world.draw import HALF, SIZE, Layers, column, compose, develop, draw, expose, frame, layers, mask, over, rgb, smooth_noise, strokes
+from bench.world.draw import (
+    HALF,
+    SIZE,
+    Layers,
+    column,
+    compose,
+    develop,
+    draw,
+    expose,
+    frame,
+    layers,
+    mask,
+    over,
+    rgb,
+    smooth_noise,
+    strokes,
+)
 from bench.world.scenes import HARD, PHOTO, Difficulty, Scenes
 from bench.world.shapes import OBJECT_NAMES, distance
 
@@ -70,7 +88,7 @@ def slope(field: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sketch(scene: Scenes, layer: Layers, picture: Tensor, a: float) -> Tensor:
-    """Colours fade to paper; outlines of everything, the background's texture too, are drawn in, ever thinner, paler and with more gaps."""
+    """Colours fade to paper; outlines of everything are drawn in, ever thinner, paler and with more gaps."""
     across, up = slope(picture.mean(1))
     contours = (5 * torch.sqrt(across**2 + up**2) - 0.25).clamp(0, 1)[:, None]
     width = max(0.15, 1.1 - 0.6 * a)
@@ -83,7 +101,7 @@ def sketch(scene: Scenes, layer: Layers, picture: Tensor, a: float) -> Tensor:
 
 
 def silhouette(scene: Scenes, layer: Layers, picture: Tensor, a: float) -> Tensor:
-    """Object and distractor go flat and dark; the background pales, loses its texture and then sinks towards the dark."""
+    """Object and distractor go flat and dark; the background pales, loses its texture, then sinks towards the dark."""
     level = 0.75 - 0.65 * ramp(max(0.0, a - 0.2), 1.2)
     texture = over(layer.ground, level, torch.tensor(0.92 * ramp(a, 0.8)))
     flat = over(layer.other_paint, 0.05, torch.tensor(ramp(a, 0.5)))
@@ -92,13 +110,13 @@ def silhouette(scene: Scenes, layer: Layers, picture: Tensor, a: float) -> Tenso
 
 
 def negative(scene: Scenes, picture: Tensor, a: float) -> Tensor:
-    """Solarisation: tones above a falling threshold are turned over, at 1 all of them; the curve steepens and folds again beyond."""
+    """Solarisation: tones above a falling threshold turn over, at 1 all of them; beyond, the curve folds again."""
     tones = picture.clamp(0, 1) * (1 + 0.8 * a) + a
     return 1 - (1 - torch.remainder(tones, 2)).abs()
 
 
 def render(scene: Scenes, layer: Layers, picture: Tensor, a: float) -> Tensor:
-    """A solid body: extruded to one side, bevelled, lit by one strong lamp with a highlight, throwing a shadow, under coloured light."""
+    """A solid: extruded to one side, bevelled, lit by one strong coloured lamp with a highlight, throwing a shadow."""
     angle = 2 * math.pi * uniform(scene.key, "lamp")[:, 0]
     lx, ly = column(torch.cos(angle)), column(torch.sin(angle))
     cast = (uniform(scene.key, "cast", 3) - 0.5).view(-1, 3, 1, 1)
@@ -108,7 +126,11 @@ def render(scene: Scenes, layer: Layers, picture: Tensor, a: float) -> Tensor:
     ground = ground * (1 - 0.75 * ramp(a, 0.8) * shadow)
     body = ground
     for i in range(6, 0, -1):  # the sides, from the far end to the near one
-        body = over(body, layer.paint.mean((2, 3), keepdim=True) * (0.35 + 0.05 * i), moved(mask(layer.object), lx, -ly, 0.9 * a * i) * ramp(a, 0.2))
+        body = over(
+            body,
+            layer.paint.mean((2, 3), keepdim=True) * (0.35 + 0.05 * i),
+            moved(mask(layer.object), lx, -ly, 0.9 * a * i) * ramp(a, 0.2),
+        )
     nx, ny = slope(layer.object)
     edge = (1 + layer.object / (2 + 3 * min(a, 1.5))).clamp(0, 1)  # 1 at the rim, 0 on the flat top
     facing = ((nx * lx + ny * ly) * edge)[:, None]
@@ -128,7 +150,7 @@ def moved(coverage: Tensor, dx: Tensor, dy: Tensor, pixels: float) -> Tensor:
 
 
 def clutter(scene: Scenes, layer: Layers, picture: Tensor, a: float) -> Tensor:
-    """Small objects around and strokes across, partly over the object; they grow with the amplitude, one after the other."""
+    """Small objects around and strokes across, partly over the object; they grow one after the other."""
     u = uniform(scene.key, "crowd", 8 * 5).view(-1, 8, 5)
     for i in range(8):
         size = 0.34 * ramp(max(0.0, a - 0.12 * i), 0.6)
@@ -138,7 +160,12 @@ def clutter(scene: Scenes, layer: Layers, picture: Tensor, a: float) -> Tensor:
         turn, reach = 2 * math.pi * (u[:, i, 0] + i / 8), 0.55 + 0.45 * u[:, i, 1]
         scale = torch.full_like(turn, size)
         x, y = frame(
-            scene.dx + reach * torch.cos(turn), scene.dy + reach * torch.sin(turn), scale, math.pi * (u[:, i, 2] - 0.5), 0 * turn)  # fmt: skip
+            scene.dx + reach * torch.cos(turn),
+            scene.dy + reach * torch.sin(turn),
+            scale,
+            math.pi * (u[:, i, 2] - 0.5),
+            0 * turn,
+        )
         colour = (u[:, i, 3] * 12).to(torch.int64)
         picture = over(picture, rgb(colour), mask(distance(shape, x, y, scene.form) * HALF * size))
     for i in range(8):
@@ -179,7 +206,11 @@ SHIFTS: dict[str, Shift] = {
     "negative": Shift("solarisation to full inversion", 4.0, None, None, negative),
     "render": Shift("extruded and lit solid", 4.0, None, render),
     "clutter": Shift("crowd of things and strokes", 2.5, None, clutter),
-    "rotation": Shift("turned by up to 180 degrees", 1.0, lambda s, a: s.replace(rotation=s.rotation + math.pi * a * signed(s, "turn"))),
+    "rotation": Shift(
+        "turned by up to 180 degrees",
+        1.0,
+        lambda s, a: s.replace(rotation=s.rotation + math.pi * a * signed(s, "turn")),
+    ),
     "warp": Shift("bent outline", 3.0, lambda s, a: s.replace(wobble=s.wobble + 0.3 * a * signed(s, "warp").abs())),
     "noise": Shift("gaussian noise, salt and pepper", 4.0, None, None, noise),
     "lowres": Shift("blur and coarse pixels", 4.0, None, None, lowres),
@@ -205,9 +236,9 @@ def shifted(scene: Scenes, name: str | None, a: float) -> Tensor:
     return develop(shift.camera(scene, picture, a) if shift.camera else picture)
 
 
-@lru_cache(maxsize=None)
+@cache
 def calibration() -> dict[str, Any]:
-    """`difficulty` of world-photo between PHOTO (0) and HARD (1), `amplitudes` of each shift's severities, and what was measured."""
+    """`difficulty` of world-photo between PHOTO (0) and HARD (1), `amplitudes` of the severities, and measurements."""
     return json.loads(CALIBRATION.read_text())
 
 
