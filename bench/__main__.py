@@ -237,7 +237,7 @@ def make_runner(args: argparse.Namespace, suite: Suite, observer: Any):
 
     bundle = None
     if getattr(args, "features", None):
-        bundle = readers.bundle(args.features)
+        bundle = readers.open_bundle(args.features)
         model: Any = backbone.Stored(f"features:{bundle.card.name}", bundle.text, bundle.scale, bundle.fingerprint)
         shots = tuple(k for k in suite.shots if k in bundle.shots)
         if not shots:

@@ -157,6 +157,7 @@ class Support:
 class Batch:
     """Test pictures as the method asked for them; there are no labels in here, and no way to get any.
 
+    ids: one opaque name a picture (a file's own name would often tell its class).
     features: (n, D) of the test transform, not normalised.
     views: (n, V, D), view 0 is the test transform and the others are random crops and flips, functions of
         (view seed, data set, image id) alone; None unless asked for.

@@ -31,6 +31,7 @@ from bench.api import (
     State,
     Suite,
     Task,
+    UserError,
 )
 from bench.backbone import OpenClip, Stored, counted
 from bench.features import Features, rows_hash
@@ -115,7 +116,7 @@ def plan(suite: Suite, forms: Iterable[Form], chosen_by: Mapping[str, str] | Non
 # -- running ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass
+@dataclass(eq=False)
 class Runner:
     """Runs cells of one backbone into one results folder."""
 
@@ -239,9 +240,10 @@ class Runner:
             rng = sampling.generator(ROOT_SEED, cell.seed, "predict")
             return method.predictor(fitted.state, classes, self.backbone, rng)
 
-        # a predictor of its own warms up and counts, so that an online method's state is not touched
-        probe = _first(next(serve()))
-        operations = flops(lambda: prepare()(probe)) + self._encode_flops(encoded.forwards / len(test.ids))
+        # a predictor of its own warms up and counts, so that an online method's state is not touched; what it prepares
+        # once for all pictures (the classes' texts) belongs to no single one
+        probe, trial = _first(next(serve())), prepare()
+        operations = flops(lambda: trial(probe)) + self._encode_flops(encoded.forwards / len(test.ids))
         answers, n = [], len(test.ids)
         with counted(self.backbone) as counts, meter(self.backbone.device) as measure:
             predictor = prepare()
@@ -273,6 +275,7 @@ class Runner:
         )
         return replace(
             self._record(cell, id_, cost),
+            parameters=method.parameters(self.backbone, len(self._classes(task.train or task.test))),
             support=fitted.support,
             notes=(*fitted.notes, *test.warnings),
             ids=test.ids,
@@ -301,7 +304,7 @@ class Runner:
             fingerprint=self.backbone.fingerprint,
             code=code_hash(form),
             precision=self.backbone.precision,
-            parameters=form.method.parameters(self.backbone, len(self._classes(cell.task.train or cell.task.test))),
+            parameters=0,
             support=0,
             cost=cost,
             notes=(),
@@ -328,7 +331,7 @@ class Runner:
 
     @functools.cache  # noqa: B019  a runner lives as long as its run
     def _read(self, part: Part, shots: int = 0) -> Rows:
-        return readers.read(self._card(part.dataset), replace(part, half="all"), self.data_root)
+        return readers.read(self._card(part.dataset), replace(part, half="all"), self.data_root, shots or None)
 
     @functools.cache  # noqa: B019
     def _classes(self, part: Part) -> Classes:
@@ -340,14 +343,14 @@ class Runner:
     def _test_rows(self, task: Task) -> Rows:
         rows = self._read(task.test).only(_half(task.test, len(self._read(task.test).names)))
         if task.limit is not None and task.limit < len(rows.ids):
-            rows = rows.take(sampling.balanced(rows.labels.tolist(), task.limit))
+            rows = rows.take(range(task.limit))  # readers give test rows in an order whose beginning is a fair sample
         return rows
 
     @functools.cache  # noqa: B019
     def _support_rows(self, task: Task, seed: int) -> tuple[Rows, Rows | None]:
         """The k-shot draw over all classes, then the half's classes; likewise the few validation pictures."""
         assert task.train is not None
-        train = self._read(task.train)
+        train = self._read(task.train, task.shots)
         val = self._read(replace(task.train, split="val"))
         chosen, few = sampling.few_shot(train.labels.tolist(), val.labels.tolist(), task.shots, seed, train.names)
         half = _half(task.train, len(train.names))

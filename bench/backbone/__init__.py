@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from bench.api import Classes, NotRunnable, UserError, nearest
 from bench.backbone.text import PromptPath, text_tower
 from bench.backbone.transforms import Crops, Transform
 
-__all__ = ["Counts", "Crops", "OpenClip", "Stored", "Transform", "EMBEDDED", "load"]
+__all__ = ["EMBEDDED", "Counts", "Crops", "OpenClip", "Stored", "Transform", "load"]
 
 EMBEDDED = {"world-rn": "CLIP's ModifiedResNet at 64 px, 1.9 M parameters, trained on the embedded world"}
 OFFERS = frozenset({"features", "views", "pixels", "text", "images"})
@@ -41,7 +42,7 @@ class OpenClip:
     offers = OFFERS
     precision = "fp32"
 
-    def __init__(self, model: nn.Module, tokenizer, name: str, transform: Transform, weights: str) -> None:
+    def __init__(self, model: Any, tokenizer: Any, name: str, transform: Transform, weights: str) -> None:
         """weights: sha256 of the weights, part of the fingerprint."""
         self.model = model.eval().requires_grad_(False)
         self.tokenizer, self.name, self.transform = tokenizer, name, transform
@@ -145,8 +146,13 @@ def load(name: str, device: str = "cpu") -> OpenClip:
     if name in EMBEDDED:
         from bench.backbone import embedded
 
-        loaded = embedded.load()
-        return OpenClip(loaded.model.to(target), loaded.tokenizer, name, loaded.transform, loaded.sha256)
+        try:
+            model = embedded.load()
+        except (embedded.DamagedWeights, OSError) as error:
+            raise UserError(f"backbone {name!r} cannot be loaded: {error}.") from error
+        about = embedded.config()["preprocess"]
+        transform = Transform(about["size"], tuple(about["mean"]), tuple(about["std"]))
+        return OpenClip(model.to(target), embedded.tokenizer(), name, transform, weights_hash(model))
     architecture, _, weights = name.partition(":")
     import open_clip
 

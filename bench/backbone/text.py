@@ -48,7 +48,7 @@ class PromptPath:
         self.tower, self.length, self.count = tower, length, count
         limit = tower.positional_embedding.shape[0]
         before = {"end": length, "middle": length // 2, "front": 0}[position]
-        rows, self.slots, ends = [], [], []
+        rows, slots, ends = [], [], []
         for name in names:
             words, dot = tokenizer.encode(name.replace("_", " ")), tokenizer.encode(".")
             # -1 marks where a context vector goes
@@ -61,12 +61,12 @@ class PromptPath:
                 )
             rows.append(ids)
             ends.append(len(ids) - 1)
-            self.slots.append([i for i, token in enumerate(ids) if token == -1])
+            slots.append([i for i, token in enumerate(ids) if token == -1])
         width = max(map(len, rows)) if truncates(tower) else limit
         pad = getattr(tower, "pad_id", 0) or 0
         ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
         device = tower.token_embedding.weight.device
-        self.slots = torch.tensor(self.slots, device=device).view(len(rows), length)
+        self.slots = torch.tensor(slots, device=device).view(len(rows), length)
         self.ends = torch.tensor(ends, device=device)
         with torch.no_grad():
             self.fixed = tower.token_embedding(ids.clamp(min=0).to(device)) + tower.positional_embedding[:width]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torchvision.transforms.v2.functional as F
@@ -48,8 +49,8 @@ class Transform:
             return self._normalise(self._resize(pictures))
         return torch.stack([self._normalise(F.pil_to_tensor(self._resize(p))) for p in pictures])
 
-    def crops(self, picture: Image | Tensor, count: int, recipe: Crops, rng: torch.Generator) -> Tensor:
-        """`count` random views of one picture -> (count, 3, size, size), normalised float32."""
+    def crops(self, picture: Any, count: int, recipe: Crops, rng: torch.Generator) -> Tensor:
+        """`count` random views of one picture (PIL, or uint8 (3, H, W)) -> (count, 3, size, size), normalised float32."""
         height, width = picture.shape[-2:] if isinstance(picture, Tensor) else (picture.height, picture.width)
         mode = InterpolationMode(recipe.interpolation)
         boxes = crop_boxes(count, int(height), int(width), recipe, rng)

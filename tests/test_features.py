@@ -1,0 +1,130 @@
+"""What methods are served: encoded once, the same for all, in any order, and never with a test label."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bench import cards, readers
+from bench.api import Batch, Classes, Part
+from bench.backbone import OpenClip, Stored, counted
+from bench.cache import Cache
+from bench.features import Features, rows_hash
+from bench.readers import Rows
+
+PHOTO = "world-photo"
+
+
+def photos(split: str = "test", n: int = 12) -> Rows:
+    return readers.read(cards.card(PHOTO), Part(PHOTO, split)).take(range(n))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def features(tiny: OpenClip, tmp_path: Path) -> Features:
+    return Features(tiny, Cache(tmp_path))
+
+
+def test_features_are_the_image_towers_and_come_from_the_cache_the_second_time(features: Features) -> None:
+    rows = photos()
+    first, cost = features.plain(rows, PHOTO)
+    direct = features.backbone.encode_images(features.backbone.transform.test(rows.load(range(12))))  # type: ignore[union-attr]
+    assert torch.allclose(first, direct, atol=1e-6)
+    with counted(features.backbone) as counts:
+        again, known = features.plain(rows, PHOTO)
+    assert counts.images == 0
+    assert torch.equal(first, again)
+    assert known.seconds == cost.seconds > 0
+    assert known.forwards == 12
+
+
+def test_views_of_a_picture_do_not_depend_on_which_others_are_encoded(features: Features) -> None:
+    rows = photos()
+    serve, cost = features.batches(rows, PHOTO, frozenset({"views"}), view_seed=1, views=5, size=5)
+    together = torch.cat([batch.views for batch in serve()])  # type: ignore[misc]
+    assert together.shape == (12, 5, features.backbone.dim)
+    assert cost.forwards == 12 * 5
+    order = [7, 3]
+    serve, _ = features.batches(rows.take(order), PHOTO, frozenset({"views"}), view_seed=1, views=5)
+    assert torch.allclose(next(serve()).views, together[order], atol=1e-5)  # type: ignore[arg-type]
+
+
+def test_another_view_seed_gives_other_views_and_the_same_centre(features: Features) -> None:
+    one, two = (
+        next(features.batches(photos(n=3), PHOTO, frozenset({"views"}), view_seed=seed, views=4)[0]()) for seed in (1, 2)
+    )
+    assert one.views is not None
+    assert two.views is not None
+    assert torch.equal(one.views[:, 0], two.views[:, 0])
+    assert torch.equal(one.views[:, 0], one.features)
+    assert not torch.allclose(one.views[:, 1:], two.views[:, 1:])
+
+
+def test_a_batch_holds_what_was_asked_for_and_has_no_place_for_labels(features: Features) -> None:
+    serve, _ = features.batches(photos(), PHOTO, frozenset({"features"}), 1, 8, size=5)
+    batches = list(serve())
+    assert [len(batch.ids) for batch in batches] == [5, 5, 2]
+    assert all(batch.views is None and batch.pixels is None for batch in batches)
+    assert {f.name for f in fields(Batch)} == {"ids", "features", "views", "pixels"}
+    ids = [id_ for batch in batches for id_ in batch.ids]
+    assert len(set(ids)) == 12
+    assert not set(ids) & set(photos().ids)
+
+
+def test_pixels_are_those_that_the_features_were_made_of(features: Features) -> None:
+    serve, _ = features.batches(photos(n=4), PHOTO, frozenset({"pixels"}), 1, 8)
+    batch = next(serve())
+    assert batch.pixels is not None
+    assert torch.allclose(features.backbone.encode_images(batch.pixels), batch.features, atol=1e-6)
+
+
+def support_of(features: Features, rows: Rows, val: Rows | None = None, seed: int = 1):
+    classes = Classes(rows.names, ("a photo of a {}.",), tuple(range(len(rows.names))))
+    return features.support(rows, val, classes, PHOTO, seed)
+
+
+def test_support_crops_follow_the_seed_and_are_accounted_as_encoding(features: Features) -> None:
+    rows = photos("train", 6)
+    support, cost = support_of(features, rows)
+    before = cost.seconds
+    crops = support.augment(3)
+    assert crops.shape == (6, 3, features.backbone.dim)
+    assert cost.seconds > before
+    assert cost.augmented
+    other, _ = support_of(features, rows, seed=2)
+    assert not torch.allclose(crops, other.augment(3))
+    same, _ = support_of(features, rows)
+    assert torch.equal(crops, same.augment(3))
+
+
+def test_validation_pictures_come_with_the_support(features: Features) -> None:
+    support, _ = support_of(features, photos("train", 6), photos("val", 4))
+    assert support.val is not None
+    assert support.val.labels.tolist() == photos("val", 4).labels.tolist()
+    assert support.val.augment(2).shape == (4, 1, features.backbone.dim)
+
+
+def test_a_bundle_is_served_as_stored_without_a_picture_being_asked_for(tmp_path: Path) -> None:
+    stored = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32)
+
+    def load(positions):
+        raise AssertionError("a bundle has no pictures")
+
+    rows = Rows(("a", "b", "c", "d"), np.arange(4), tuple("wxyz"), load, "f", stored)
+    backbone = Stored("features:x", np.eye(4, 8, dtype=np.float32), 100.0, "f")
+    features = Features(backbone, Cache(tmp_path))
+    serve, cost = features.batches(rows, "x", frozenset({"features"}), 1, 64)
+    assert np.array_equal(next(serve()).features.numpy(), stored)
+    assert (cost.seconds, cost.forwards) == (0.0, 0)
+    support, about = support_of(features, rows)
+    assert support.augment(20).shape == (4, 1, 8)
+    assert about.augmented
+
+
+def test_the_hash_of_rows_changes_with_their_order_and_their_choice() -> None:
+    rows = photos()
+    hashes = {rows_hash(rows), rows_hash(rows.take([1, 0])), rows_hash(rows.take([0])), rows_hash(photos("val"))}
+    assert len(hashes) == 4
