@@ -9,6 +9,7 @@ from typing import Literal
 HOLE = "–"
 """Stands where a number is missing."""
 Part = Literal["tasks", "summary", "cost"]
+PARTS: tuple[Part, ...] = ("tasks", "summary", "cost")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from bench.report.model import Block, Column, Entry, Leaderboard
+from bench.report.model import PARTS, Block, Column, Entry, Leaderboard
 from bench.report.text import broken, shown
 
 # -- Markdown ---------------------------------------------------------------------------------------------------------
@@ -85,16 +85,25 @@ def _csv(value: float | None) -> str:
 # -- LaTeX ------------------------------------------------------------------------------------------------------------
 
 
+WIDEST = 10
+"""As many columns of answers a page can show beside the names of the rows."""
+
+
 def as_latex(board: Leaderboard) -> str:
-    """A table environment for each block's answers and one for its cost; the first caption explains them all."""
+    """Table environments, the answers of a block before its cost; the first caption explains them all."""
     pieces = [r"% needs \usepackage{booktabs,graphicx}"]
     for block in board.blocks:
-        for parts in (("tasks", "summary"), ("cost",)):
-            places = [j for j, column in enumerate(block.columns) if column.shown and column.part in parts]
+        tasks, summary, cost = (
+            [j for j, c in enumerate(block.columns) if c.shown and c.part == part] for part in PARTS
+        )
+        tables = [tasks + summary]
+        if len(tasks) + len(summary) > WIDEST:
+            tables = [*(tasks[i : i + WIDEST] for i in range(0, len(tasks), WIDEST)), summary]
+        for places, about in [*((places, "") for places in tables), (cost, "what it cost")]:
             if places:
-                about = [board.title, block.title, "what it cost" if parts == ("cost",) else ""]
+                title = ", ".join(filter(None, (board.title, block.title, about)))
                 explained = board.footer if len(pieces) == 1 else ()
-                caption = ". ".join(text.rstrip(".") for text in (", ".join(filter(None, about)), *explained)) + "."
+                caption = " ".join(text.rstrip(".") + "." for text in (title, *explained))
                 pieces.append(_latex_table(board, block, places, caption))
     return "\n\n".join(pieces) + "\n"
 
@@ -110,8 +119,9 @@ def _latex_table(board: Leaderboard, block: Block, places: Sequence[int], captio
     return "\n".join(
         [
             r"\begin{table}",
-            r"  \centering\small",
+            r"  \centering\small\setlength{\tabcolsep}{4pt}",
             rf"  \caption{{{latex(caption)}}}",
+            r"  \medskip",
             r"  \resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
             rf"  \begin{{tabular}}{{l{'r' * len(places)}}}",
             r"    \toprule",
@@ -120,7 +130,7 @@ def _latex_table(board: Leaderboard, block: Block, places: Sequence[int], captio
             *body,
             r"    \bottomrule",
             r"  \end{tabular}}",
-            *(rf"  \par\textsuperscript{{{i}}} {latex(board.footnotes[i - 1])}" for i in sorted(used)),
+            *(rf"  \par\footnotesize\textsuperscript{{{i}}} {latex(board.footnotes[i - 1])}" for i in sorted(used)),
             r"\end{table}",
         ]
     )
