@@ -18,6 +18,8 @@ from scipy import stats as scipy_stats
 
 from bench import cards, records, report
 from bench.api import Cost, Part, Record, Suite, Task, UserError
+from bench.report.model import Column, Entry
+from bench.report.text import shown
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = ("zero-shot", "few-shot", "test-time", "few-shot+test-time")
@@ -366,6 +368,28 @@ def test_the_same_cells_give_the_same_bytes_in_another_process_and_no_model_is_i
         check=True,
     )
     assert done.stdout.decode() == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "text"),
+    [
+        (0.12345, "accuracy", "12.3"),
+        (-0.0004, "difference", "0.0"),
+        (-0.0123, "difference", "-1.2"),
+        (0.0123, "difference", "+1.2"),
+        (0.0009, "p", "<0.001"),
+        (1.0, "p", "1.000"),
+        (1_575_936.0, "count", "1,575,936"),
+        (2.5, "count", "2.5"),
+        (0.0, "number", "0"),
+        (0.00006042, "number", "6e-05"),
+        (0.01234, "number", "0.0123"),
+        (12.345, "number", "12.3"),
+        (98_765.4, "number", "98,765"),
+    ],
+)
+def test_numbers_look_alike_in_every_format(value, kind, text):
+    assert shown(Entry(value), Column("x", kind)) == text
 
 
 def wide() -> report.Leaderboard:

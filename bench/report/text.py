@@ -31,8 +31,9 @@ def number(value: float) -> str:
     """Three digits, more where the number is larger."""
     if value == 0:
         return "0"
-    digits = max(0, 2 - math.floor(math.log10(abs(value))))
-    return f"{value:,.{min(digits, 4)}f}"
+    if abs(value) < 0.001:
+        return f"{value:.2g}"
+    return f"{value:,.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
 
 
 def broken(column: Column, limit: int = 9) -> list[str]:
