@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -85,50 +86,46 @@ def crossing(points: list[tuple[float, float, int]], target: float) -> float:
 
 
 def solve(
-    measure: Callable[[float, int], float],
-    grid: list[float],
-    targets: list[float],
-    start: list[tuple[float, float, int]],
-    coarse: int,
-    fine: int,
-) -> tuple[list[float], list[float]]:
-    """Places where a falling curve meets the targets: a coarse grid, then measured and mended around each answer."""
-    points = [*start, *((place, measure(place, coarse), coarse) for place in grid)]
+    measure: Callable[[float, int], float], points: list[tuple[float, float, int]], targets: list[float], fine: int
+) -> list[float]:
+    """Places where a falling curve meets the targets: read off its points, measured there, and read off again."""
+    points = list(points)
     for target in targets:
         place = crossing(points, target)
         if all(abs(place - p[0]) > 1e-9 for p in points):
             points.append((place, measure(place, fine), fine))
-    places = [crossing(points, target) for target in targets]
-    return places, [measure(place, fine) for place in places]
+    return [crossing(points, target) for target in targets]
 
 
 def calibrate(
-    zero_shot: ZeroShot, coarse: int = 1000, fine: int = 2000, say: Callable[[str], None] = print
-) -> dict[str, object]:
-    """difficulty, amplitudes, and the accuracies reached on the calibration split."""
+    zero_shot: ZeroShot, coarse: int = 500, fine: int = 2000, say: Callable[[str], None] = print
+) -> dict[str, Any]:
+    """`difficulty` and `amplitudes`, found on the calibration split."""
+
+    def photo(d: float) -> Spec:
+        return Spec(split="calibration", difficulty=PHOTO.mix(HARD, d))
 
     def harder(d: float, count: int) -> float:
-        return zero_shot.accuracy(Spec(split="calibration", difficulty=PHOTO.mix(HARD, d)), count)
+        return zero_shot.accuracy(photo(d), count)
 
-    (difficulty,), (reached,) = solve(harder, [0.0, 0.3, 0.6, 1.0, 1.5], [TARGET], [], fine, 2 * fine)
-    difficulty = round(difficulty, 3)
-    nuisances = PHOTO.mix(HARD, difficulty)
+    curve = [(d, harder(d, fine), fine) for d in (0.0, 0.3, 0.6, 1.0)]
+    difficulty = round(solve(harder, curve, [TARGET], 2 * fine)[0], 3)
+    reached = harder(difficulty, 2 * fine)
     say(f"photo: difficulty {difficulty}, accuracy {reached:.3f}")
-    amplitudes, found = {}, {"photo": [reached]}
+    amplitudes = {}
     for name, shift in SHIFTS.items():
 
         def worse(a: float, count: int, name: str = name) -> float:
-            return zero_shot.accuracy(Spec(split="calibration", shift=name, amplitude=a, difficulty=nuisances), count)
+            return zero_shot.accuracy(replace(photo(difficulty), shift=name, amplitude=a), count)
 
         grid = [shift.limit * part for part in (0.05, 0.12, 0.2, 0.3, 0.45, 0.65, 1.0)]
         points = [(0.0, reached, 2 * fine), *((a, worse(a, coarse), coarse) for a in grid)]
         # a shift that cannot reach 25 % falls evenly to the lowest it reaches
         floor = max(FLOOR, min(p[1] for p in points) + 0.01)
         targets = [reached - (reached - floor) * s / len(SEVERITIES) for s in SEVERITIES]
-        places, accuracies = solve(worse, [], targets, points, coarse, fine)
-        amplitudes[name], found[name] = [round(a, 4) for a in places], accuracies
-        say(f"{name}: amplitudes {amplitudes[name]}, accuracies {accuracies}")
-    return {"difficulty": difficulty, "amplitudes": amplitudes, "calibration": {"pictures": fine, "accuracy": found}}
+        amplitudes[name] = [round(a, 4) for a in solve(worse, points, targets, fine)]
+        say(f"{name}: amplitudes {amplitudes[name]}; first curve {[(round(a, 3), acc) for a, acc, _n in points]}")
+    return {"difficulty": difficulty, "amplitudes": amplitudes}
 
 
 def views(pictures_: Tensor, count: int, seed: int, least: float) -> Tensor:
@@ -161,16 +158,17 @@ def view_mean(zero_shot: ZeroShot, spec: Spec, count: int, least: float = 0.5) -
         probabilities = (scale * zero_shot.image(cropped.flatten(0, 1)) @ text.t()).softmax(-1)
         mean.append(probabilities.view(len(part), 64, -1).mean(1).argmax(1))
     truth = labels(spec, indices)
-    return tuple(round(float((torch.cat(answers) == truth).float().mean()), 4) for answers in (single, mean))
+    alone, together = (round(float((torch.cat(a) == truth).float().mean()), 4) for a in (single, mean))
+    return alone, together
 
 
 def measure(
-    zero_shot: ZeroShot, result: dict, count: int = 2000, say: Callable[[str], None] = print
-) -> dict[str, object]:
+    zero_shot: ZeroShot, result: dict[str, Any], count: int = 2000, say: Callable[[str], None] = print
+) -> dict[str, Any]:
     """Zero-shot on the test split: what the figures of README and notes come from."""
     nuisances: Difficulty = PHOTO.mix(HARD, result["difficulty"])
     photo = Spec(difficulty=nuisances)
-    found: dict[str, object] = {"pictures": count, "photo": zero_shot.accuracy(photo, count)}
+    found: dict[str, Any] = {"pictures": count, "photo": zero_shot.accuracy(photo, count)}
     found["shifts"] = {
         name: [zero_shot.accuracy(replace(photo, shift=name, amplitude=a), count) for a in amplitudes]
         for name, amplitudes in result["amplitudes"].items()
@@ -205,7 +203,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.calibrate", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--weights", type=Path, help="another checkpoint than the repository's")
     parser.add_argument("--out", type=Path, default=CALIBRATION)
-    parser.add_argument("--coarse", type=int, default=1000, help="pictures for each point of the first curve")
+    parser.add_argument("--coarse", type=int, default=500, help="pictures for each point of the first curve")
     parser.add_argument("--fine", type=int, default=2000, help="pictures for each final point")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args(arguments)

@@ -132,7 +132,7 @@ class Probe:
             self.sets[variant] = (pictures.to(device), prompts, scenes.labels(spec, indices).to(device))
 
     @torch.no_grad()
-    def __call__(self, net: torch.nn.Module, tokenize: embedded.SimpleTokenizer) -> dict[str, float]:
+    def __call__(self, net: embedded.CLIP, tokenize: embedded.SimpleTokenizer) -> dict[str, float]:
         net.eval()
         found = {}
         for variant, (pictures, prompts, labels) in self.sets.items():
@@ -159,7 +159,8 @@ def pretrain(
     The weights so far are written at every evaluation, so a killed run leaves the last of them behind, without
     a record.
     """
-    recipe, console = recipe or Recipe(), console or Console()
+    recipe = recipe or Recipe()
+    console = console or Console()
     torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
     started, curve = time.time(), []
@@ -244,7 +245,7 @@ def pretrain(
 
 
 def step_losses(
-    net: torch.nn.Module,
+    net: embedded.CLIP,
     tokenize: embedded.SimpleTokenizer,
     scene: Scenes,
     pictures: Tensor,

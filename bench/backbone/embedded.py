@@ -57,7 +57,7 @@ def normalise(pictures: Tensor) -> Tensor:
     return (pictures.float() / 255 - mean) / std
 
 
-def encode_text(net: CLIP, tokens: Tensor) -> Tensor:
+def encode_text(net: Any, tokens: Tensor) -> Tensor:
     """(n, 20) -> (n, 128), what net.encode_text gives, without computing what stands after the longest text's end.
 
     The attention is causal, so nothing after the end token can reach it.
@@ -108,7 +108,7 @@ def byte_pairs(words: Iterable[str]) -> bytes:
 
     Ties go to the later in the alphabet. No newline at the end: open_clip would read it as one more, empty, token.
     """
-    parts = {word: (*word[:-1], word[-1] + "</w>") for word in words}
+    parts: dict[str, tuple[str, ...]] = {word: (*word[:-1], word[-1] + "</w>") for word in words}
     merges: list[str] = []
     while counts := collections.Counter(pair for split in parts.values() for pair in itertools.pairwise(split)):
         (left, right), _ = max(counts.items(), key=lambda item: (item[1], item[0]))

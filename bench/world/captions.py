@@ -11,8 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from torch import Tensor
-
 from bench.world.counter import uniform
 from bench.world.scenes import BACKGROUNDS, COLOUR_NAMES, PATTERNS, Scenes
 from bench.world.shapes import FINE_NAMES, OBJECT_NAMES
@@ -173,7 +171,3 @@ def words() -> list[str]:
     for group in (MEDIA, PATTERN_WORDS, BACKGROUND_WORDS, TEMPLATES):
         texts += [text for options in group.values() for text in options]
     return sorted(set(re.findall(r"[a-z]+", " ".join(texts))))
-
-
-def names(values: Tensor, table: Sequence[str]) -> list[str]:
-    return [table[i] for i in values.tolist()]

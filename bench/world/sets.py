@@ -62,7 +62,7 @@ def vocabulary() -> dict[str, tuple[str, ...]]:
 
 
 def sheet(path: Path, columns: int = 14) -> None:
-    """A contact sheet: one picture of each class, then each shift at severities 0 to 5 of three scenes."""
+    """A contact sheet: one picture of each class, then each shift at severities 0 to 5 of two scenes."""
     from PIL import Image
 
     rows = []
@@ -72,7 +72,7 @@ def sheet(path: Path, columns: int = 14) -> None:
         rows += list(torch.cat([drawn, empty]).split(columns))
     for shift in SHIFTS:
         graded = [
-            pictures(Spec(shift=shift, amplitude=amplitude(shift, s)), torch.tensor([3, 28])) for s in (0, *SEVERITIES)
+            pictures(Spec(shift=shift, amplitude=amplitude(shift, s)), torch.tensor([5, 48])) for s in (0, *SEVERITIES)
         ]
         rows.append(
             torch.cat(

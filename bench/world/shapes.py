@@ -52,14 +52,13 @@ def ellipse(x: Tensor, y: Tensor, cx: Number, cy: Number, a: Number, b: Number) 
 
 def polygon(x: Tensor, y: Tensor, corners: Sequence[tuple[Number, Number]]) -> Tensor:
     """Exact distance to a simple polygon; the sign by counting the edges that a ray crosses."""
-    nearest, inside = None, None
+    nearest, inside = torch.full_like(x, torch.inf), torch.zeros_like(x, dtype=torch.bool)
     for (ax, ay), (bx, by) in zip(corners, [corners[-1], *corners[:-1]], strict=True):
         ex, ey, px, py = bx - ax, by - ay, x - ax, y - ay
         along = ((px * ex + py * ey) / (ex * ex + ey * ey + 1e-9)).clamp(0, 1)
         far = (px - along * ex) ** 2 + (py - along * ey) ** 2
         crosses = ((y >= ay) ^ (y >= by)) & (((ex * py - ey * px) > 0) == (torch.as_tensor(ey) > 0))
-        nearest = far if nearest is None else torch.minimum(nearest, far)
-        inside = crosses if inside is None else inside ^ crosses
+        nearest, inside = torch.minimum(nearest, far), inside ^ crosses
     return torch.where(inside, -1.0, 1.0) * torch.sqrt(nearest + 1e-9)
 
 

@@ -101,18 +101,24 @@ def sketch(scene: Scenes, layer: Layers, picture: Tensor, a: float) -> Tensor:
 
 
 def silhouette(scene: Scenes, layer: Layers, picture: Tensor, a: float) -> Tensor:
-    """Object and distractor go flat and dark; the background pales, loses its texture, then sinks towards the dark."""
-    level = 0.75 - 0.65 * ramp(max(0.0, a - 0.2), 1.2)
-    texture = over(layer.ground, level, torch.tensor(0.92 * ramp(a, 0.8)))
-    flat = over(layer.other_paint, 0.05, torch.tensor(ramp(a, 0.5)))
-    dark = over(layer.paint, 0.05, torch.tensor(ramp(a, 0.5)))
-    return over(over(texture, flat, mask(layer.other)), dark, mask(layer.object))
+    """Object and distractor go flat and dark and swell until holes and notches close; the ground flattens and dims."""
+    level = 0.75 - 0.45 * ramp(a, 2.0)
+    texture = over(layer.ground, level, torch.tensor(0.92 * ramp(a, 0.6)))
+    flat = over(layer.other_paint, 0.08, torch.tensor(ramp(a, 0.4)))
+    dark = over(layer.paint, 0.08, torch.tensor(ramp(a, 0.4)))
+    swollen, soft = 2.5 * a, 1 + 2 * a  # pixels
+    return over(over(texture, flat, mask(layer.other - swollen, soft)), dark, mask(layer.object - swollen, soft))
 
 
 def negative(scene: Scenes, picture: Tensor, a: float) -> Tensor:
     """Solarisation: tones above a falling threshold turn over, at 1 all of them; beyond, the curve folds again."""
     tones = picture.clamp(0, 1) * (1 + 0.8 * a) + a
     return 1 - (1 - torch.remainder(tones, 2)).abs()
+
+
+def tilted(scene: Scenes, a: float) -> Scenes:
+    """Turned away from the picture's plane: foreshortened across or along, up to about 1 to 5."""
+    return scene.replace(aspect=(scene.aspect + 0.35 * a * signed(scene, "tilt")).clamp(-0.65, 0.65))
 
 
 def render(scene: Scenes, layer: Layers, picture: Tensor, a: float) -> Tensor:
@@ -202,19 +208,19 @@ def fog(scene: Scenes, picture: Tensor, a: float) -> Tensor:
 
 SHIFTS: dict[str, Shift] = {
     "sketch": Shift("line drawing on paper", 3.0, lambda s, a: s.replace(wobble=s.wobble + 0.05 * a), sketch),
-    "silhouette": Shift("dark shape before a dimming ground", 2.0, None, silhouette),
+    "silhouette": Shift("dark swollen shape before a dimming ground", 3.0, None, silhouette),
     "negative": Shift("solarisation to full inversion", 4.0, None, None, negative),
-    "render": Shift("extruded and lit solid", 4.0, None, render),
-    "clutter": Shift("crowd of things and strokes", 2.5, None, clutter),
+    "render": Shift("tilted, extruded and lit solid", 2.5, tilted, render),
+    "clutter": Shift("crowd of things and strokes", 1.5, None, clutter),
     "rotation": Shift(
         "turned by up to 180 degrees",
         1.0,
         lambda s, a: s.replace(rotation=s.rotation + math.pi * a * signed(s, "turn")),
     ),
-    "warp": Shift("bent outline", 3.0, lambda s, a: s.replace(wobble=s.wobble + 0.3 * a * signed(s, "warp").abs())),
-    "noise": Shift("gaussian noise, salt and pepper", 4.0, None, None, noise),
-    "lowres": Shift("blur and coarse pixels", 4.0, None, None, lowres),
-    "fog": Shift("haze (validation only)", 4.0, None, None, fog),
+    "warp": Shift("bent outline", 1.5, lambda s, a: s.replace(wobble=s.wobble + 0.3 * a * signed(s, "warp").abs())),
+    "noise": Shift("gaussian noise, salt and pepper", 1.0, None, None, noise),
+    "lowres": Shift("blur and coarse pixels", 2.0, None, None, lowres),
+    "fog": Shift("haze (validation only)", 2.0, None, None, fog),
 }
 TEST_SHIFTS: tuple[str, ...] = tuple(name for name in SHIFTS if name != "fog")
 
