@@ -36,14 +36,14 @@ from methods._training import fork, train, training_views
 class LinearProbe:
     """C: inverse regularisation; None chooses it by the validation pictures (`coarse` values, then `bisections`).
 
-    tolerance: largest entry of the gradient of the mean loss at which the solver stops.
+    tolerance: largest entry of the gradient of the mean loss at which the solver stops, scikit-learn's default.
     """
 
     C: float | None = None
     coarse: tuple[float, ...] = (1e6, 1e4, 1e2, 1.0, 1e-2, 1e-4, 1e-6)
     bisections: int = 8
     iterations: int = 1000
-    tolerance: float = 1e-5
+    tolerance: float = 1e-4
 
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
     setting: ClassVar = "few-shot"
