@@ -22,7 +22,7 @@ from torch import Tensor
 
 from bench.backbone import embedded
 from bench.world import CLASSES, SEVERITIES, SHIFTS, SYNONYMS, TEMPLATES, Spec, labels, pictures
-from bench.world.scenes import HARD, PHOTO, Difficulty
+from bench.world.scenes import CLOSE, HARD, PHOTO, Difficulty
 from bench.world.shifts import CALIBRATION
 
 TARGET, FLOOR = 0.68, 0.25
@@ -174,7 +174,8 @@ def measure(
         for name, amplitudes in result["amplitudes"].items()
     }
     for variant in ("pattern", "background", "fine", "renamed"):
-        found[variant] = zero_shot.accuracy(replace(photo, variant=variant), count)
+        difficulty = CLOSE if variant == "fine" else nuisances
+        found[variant] = zero_shot.accuracy(Spec(variant=variant, difficulty=difficulty), count)
     renamed = torch.tensor([name in SYNONYMS for name in CLASSES["objects"]])[labels(photo, torch.arange(count))]
     synonyms = zero_shot.correct(replace(photo, variant="renamed"), count)
     found["renamed classes alone"] = round(float(synonyms[renamed].float().mean()), 4)

@@ -133,6 +133,8 @@ HARD = Difficulty(
     brightness=0.2,
 )
 
+CLOSE = replace(PHOTO, scale=(0.7, 0.9))  # of the fine-grained set: teeth of twenty-pixel gears could not be counted
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -145,7 +147,7 @@ class Spec:
     seed: int = 0
     colours: Colours = "any"  # "unseen": only pairs of colour and shape that pretraining never showed
     spurious: float = 0.0  # share of pictures whose background colour is tied to the class
-    difficulty: Difficulty | None = None  # None: the calibrated one of world-photo
+    difficulty: Difficulty | None = None  # None: the calibrated one of world-photo; CLOSE for "fine"
 
     def __post_init__(self) -> None:
         if self.variant not in CLASSES:

@@ -17,8 +17,8 @@ CHUNK = 256  # pictures drawn at once: the planes of more no longer fit into the
 
 
 def parameters(spec: Spec, indices: Tensor) -> Scenes:
-    """The scenes of these indices, at the calibrated difficulty unless the spec names its own."""
-    return scenes.scenes(spec, indices, spec.difficulty or photo_difficulty())
+    """The scenes of these indices, at the difficulty of their variant unless the spec names its own."""
+    return scenes.scenes(spec, indices, scenes.CLOSE if spec.variant == "fine" else photo_difficulty())
 
 
 def pictures(spec: Spec, indices: Tensor) -> Tensor:
