@@ -21,7 +21,8 @@ from typing import Any
 import torch
 from open_clip.model import CLIP
 from open_clip.tokenizer import SimpleTokenizer
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as pack
 from torch import Tensor
 
 FOLDER = Path(__file__).parent / "world_rn"
@@ -76,7 +77,7 @@ def save(net: CLIP, path: Path) -> str:
     }
     halves.pop("attn_mask", None)
     temporary = path.with_suffix(".part")
-    save_file(halves, temporary)
+    temporary.write_bytes(pack(halves))
     temporary.replace(path)
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
