@@ -35,9 +35,7 @@ def main(words: Sequence[str] | None = None) -> int:
         errors.print(f"error: {error}", style="bold red", markup=False, highlight=False)
         return 2
     except KeyboardInterrupt:
-        errors.print(
-            "interrupted: every finished cell is stored; the same command goes on from here.", style="yellow"
-        )
+        errors.print("interrupted: every finished cell is stored; the same command goes on from here.", style="yellow")
         return 130
     except BrokenPipeError:  # the reader of our output has gone, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -46,16 +44,24 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """All commands and options."""
-    top = argparse.ArgumentParser(prog="python -m bench", description="Benchmark of methods that adapt CLIP-like models.")
+    top = argparse.ArgumentParser(
+        prog="python -m bench", description="Benchmark of methods that adapt CLIP-like models."
+    )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="run methods on a suite and print the leaderboard")
-    run.add_argument("--methods", default="all", metavar="NAMES", help="families or forms, comma-separated (default: all)")
+    run.add_argument(
+        "--methods", default="all", metavar="NAMES", help="families or forms, comma-separated (default: all)"
+    )
     run.add_argument("--suite", required=True, metavar="NAME", help="a protocol; see `list suites`")
     run.add_argument("--seeds", type=count, metavar="N", help="replicates 1..N, for training and for views alike")
     run.add_argument("--shots", metavar="K[,K]", help="labelled pictures a class, instead of the suite's")
-    run.add_argument("--set", action="append", default=[], metavar="NAME.FIELD=VALUE", help="a hyper-parameter of a form or family")
-    run.add_argument("--features", type=Path, metavar="FILE", help="a feature bundle (npz) in place of the suite's data and backbone")
+    run.add_argument(
+        "--set", action="append", default=[], metavar="NAME.FIELD=VALUE", help="a hyper-parameter of a form or family"
+    )
+    run.add_argument(
+        "--features", type=Path, metavar="FILE", help="a feature bundle (npz) in place of the suite's data and backbone"
+    )
     run.add_argument("--fresh", action="store_true", help="compute every cell again")
     run.add_argument("--dry-run", action="store_true", help="print what would run, and stop")
     _common(run)
@@ -64,14 +70,18 @@ def parser() -> argparse.ArgumentParser:
     show = commands.add_parser("report", help="make the tables again from the stored cells")
     show.add_argument("--suite", required=True, metavar="NAME")
     show.add_argument("--results", type=Path, default=Path("results"), metavar="DIR")
-    show.add_argument("--format", default="terminal,md,csv,tex", metavar="LIST", help="of terminal, md, csv, tex (default: all)")
+    show.add_argument(
+        "--format", default="terminal,md,csv,tex", metavar="LIST", help="of terminal, md, csv, tex (default: all)"
+    )
     show.set_defaults(command=report_command)
 
     lists = commands.add_parser("list", help="what there is")
     lists.add_argument("what", choices=["methods", "datasets", "suites", "backbones"])
     lists.set_defaults(command=list_command)
 
-    choose = commands.add_parser("tune", help="choose hyper-parameters for an embedded backbone on the validation suite")
+    choose = commands.add_parser(
+        "tune", help="choose hyper-parameters for an embedded backbone on the validation suite"
+    )
     choose.add_argument("--methods", default="all", metavar="NAMES")
     _common(choose)
     choose.set_defaults(command=tune_command)
@@ -87,7 +97,9 @@ def parser() -> argparse.ArgumentParser:
 def _common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--backbone", metavar="NAME", help="instead of the suite's; see `list backbones`")
     command.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
-    command.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="where cells and tables go")
+    command.add_argument(
+        "--results", type=Path, default=Path("results"), metavar="DIR", help="where cells and tables go"
+    )
     command.add_argument("--cache", type=Path, metavar="DIR", help="where encoded pictures go (default: RESULTS/cache)")
     command.add_argument("--data-root", type=Path, metavar="DIR", help="the folder that holds the data sets on disk")
 
@@ -129,7 +141,9 @@ def run_command(args: argparse.Namespace) -> int:
     for path in report.write(suite, board, args.results):
         console.print(f"wrote {path}", highlight=False)
     cells_at = args.results / "cells"
-    console.print(f"{len(cells)} cells in {cells_at}: {outcome.found} found, {len(cells) - outcome.found} run.", highlight=False)
+    console.print(
+        f"{len(cells)} cells in {cells_at}: {outcome.found} found, {len(cells) - outcome.found} run.", highlight=False
+    )
     for record in outcome.failed:
         console.print(f"failed: {record.title} on {record.task.name}, seed {record.seed}: {record.error}", markup=False)
     return 1 if outcome.failed else 0
@@ -175,7 +189,10 @@ def select(names: str, suite: Suite) -> list[Form]:
         admitted = [form for form in found if form.method.setting in suite.admits]
         if not admitted:
             kinds = " and ".join(sorted({form.method.setting for form in found}))
-            raise UserError(f"suite {suite.name!r} admits {', '.join(suite.admits)}; method {name!r} is {kinds}: choose another suite.")
+            raise UserError(
+                f"suite {suite.name!r} admits {', '.join(suite.admits)}; method {name!r} is {kinds}: "
+                "choose another suite."
+            )
         wanted.update(form.name for form in admitted)
     if any("test-time" in METHODS[name].method.setting for name in wanted):
         wanted.update(name for name in VIEW_REFERENCES if METHODS[name].method.setting in suite.admits)
@@ -192,7 +209,10 @@ def settings(words: Sequence[str], wanted: Sequence[Form]) -> dict[str, dict[str
             raise UserError(f"--set {word!r} must look like rada.alpha=0.5.")
         forms = [form for form in wanted if name in (form.name, form.family)]
         if not forms:
-            raise UserError(f"--set {word!r}: {name!r} is not among the methods of this run: {nearest(name, [f.name for f in wanted])}")
+            raise UserError(
+                f"--set {word!r}: {name!r} is not among the methods of this run: "
+                f"{nearest(name, [form.name for form in wanted])}"
+            )
         having = [form for form in forms if key in form.hyper_parameters()]
         if not having:
             known = sorted({key for form in forms for key in form.hyper_parameters()})
@@ -241,7 +261,10 @@ def make_runner(args: argparse.Namespace, suite: Suite, observer: Any):
         model: Any = backbone.Stored(f"features:{bundle.card.name}", bundle.text, bundle.scale, bundle.fingerprint)
         shots = tuple(k for k in suite.shots if k in bundle.shots)
         if not shots:
-            raise UserError(f"{args.features} holds {list(bundle.shots)} shots, suite {suite.name!r} asks for {list(suite.shots)}: use --shots.")
+            raise UserError(
+                f"{args.features} holds {list(bundle.shots)} shots, suite {suite.name!r} asks for {list(suite.shots)}: "
+                "use --shots."
+            )
         suite = replace(suite, tests=(bundle.card.name,), source=None, shots=shots)
     else:
         model = backbone.load(args.backbone or suite.backbone, args.device)
@@ -271,7 +294,13 @@ def bars() -> Iterator[Any]:
     """Progress on standard error: cells in all, and the work inside the present one."""
     from bench.runner import Observer
 
-    columns = (TextColumn("{task.description:<44.44}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description:<44.44}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         cells = progress.add_task("cells", total=None)
         inner = progress.add_task("", total=None, visible=False)
@@ -315,7 +344,14 @@ def list_command(args: argparse.Namespace) -> int:
         for form in METHODS.values():
             values = ", ".join(f"{f.name}={getattr(form.method, f.name)!r}" for f in fields(form.method))  # type: ignore[arg-type]
             note = " (only by name)" if form.extra else ""
-            table.add_row(form.name, form.family, form.title + note, form.method.setting, ", ".join(sorted(form.method.needs)), values)
+            table.add_row(
+                form.name,
+                form.family,
+                form.title + note,
+                form.method.setting,
+                ", ".join(sorted(form.method.needs)),
+                values,
+            )
     elif args.what == "datasets":
         table = Table("data set", "title", "reader", "domains", "licence")
         for card in cards.cards().values():
@@ -324,14 +360,24 @@ def list_command(args: argparse.Namespace) -> int:
         table = Table("suite", "title", "setting", "tests", "admits", "shots", "seeds")
         for suite in cards.suites().values():
             shots = ", ".join(map(str, suite.shots))
-            table.add_row(suite.name, suite.title, suite.setting, ", ".join(suite.tests), ", ".join(suite.admits), shots, str(suite.seeds))
+            table.add_row(
+                suite.name,
+                suite.title,
+                suite.setting,
+                ", ".join(suite.tests),
+                ", ".join(suite.admits),
+                shots,
+                str(suite.seeds),
+            )
     else:
         from bench.backbone import EMBEDDED
 
         table = Table("backbone", "what it is")
         for name, text in EMBEDDED.items():
             table.add_row(name, text)
-        table.add_row("ARCHITECTURE:WEIGHTS", "any model of open_clip, such as ViT-B-16:openai; WEIGHTS is a tag or a path")
+        table.add_row(
+            "ARCHITECTURE:WEIGHTS", "any model of open_clip, such as ViT-B-16:openai; WEIGHTS is a tag or a path"
+        )
     console.print(table)
     return 0
 
@@ -342,13 +388,17 @@ def tune_command(args: argparse.Namespace) -> int:
     with bars() as observer:
         runner, suite = make_runner(args, suite, observer)
         if not tune.place(runner.backbone.name).parent.is_dir():
-            raise UserError(f"backbone {runner.backbone.name!r} is not embedded: its methods keep the published defaults.")
+            raise UserError(
+                f"backbone {runner.backbone.name!r} is not embedded: its methods keep the published defaults."
+            )
         found = tune.tune(runner, select(args.methods, suite), suite)
     path = tune.write(runner.backbone.name, found)
     table = Table("form", "chosen", "validation accuracy", "all scores")
     for name, entry in found["forms"].items():
         best = max(score["accuracy"] for score in entry["scores"])
-        table.add_row(name, str(entry["chosen"]), f"{best:.3f}", " ".join(f"{s['accuracy']:.3f}" for s in entry["scores"]))
+        table.add_row(
+            name, str(entry["chosen"]), f"{best:.3f}", " ".join(f"{s['accuracy']:.3f}" for s in entry["scores"])
+        )
     Console().print(table)
     Console().print(f"wrote {path}", highlight=False)
     return 0

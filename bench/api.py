@@ -95,7 +95,9 @@ class Part:
 
     @property
     def name(self) -> str:
-        return self.dataset + (f":{self.domain}" if self.domain else "") + (f"/{self.half}" if self.half != "all" else "")
+        return (
+            self.dataset + (f":{self.domain}" if self.domain else "") + (f"/{self.half}" if self.half != "all" else "")
+        )
 
 
 @dataclass(frozen=True)
@@ -338,7 +340,7 @@ class Record:
     """One stored cell: a method on a task with a seed, what it answered and what that cost.
 
     prediction, label: (n,) positions in `classes`; p_true: (n,) probability of the true class; confidence: (n,)
-    probability of the prediction. Where `status` is not "done" there are no arrays and `error` says why in one sentence:
+    probability of the prediction. Where `status` is not "done" there are no arrays and `error` says why in a sentence:
     "failed" keeps the traceback of an exception, "not-runnable" the reason why the method cannot answer this task.
     """
 

@@ -55,7 +55,9 @@ class Features:
         entry = self._entry(rows, dataset, {"what": "test transform"}, (len(rows.ids), backbone.dim), fill)
         return _tensor(entry), Encoded(entry.seconds, len(rows.ids))
 
-    def crops(self, rows: Rows, dataset: str, count: int, recipe: Crops, seed: int, purpose: str) -> tuple[Tensor, Encoded]:
+    def crops(
+        self, rows: Rows, dataset: str, count: int, recipe: Crops, seed: int, purpose: str
+    ) -> tuple[Tensor, Encoded]:
         """(n, count, D) features of random crops and flips."""
         backbone = self._encoder()
 
@@ -71,7 +73,9 @@ class Features:
         entry = self._entry(rows, dataset, key, (len(rows.ids), count, backbone.dim), fill)
         return _tensor(entry), Encoded(entry.seconds, len(rows.ids) * count)
 
-    def support(self, rows: Rows, val: Rows | None, classes: Classes, dataset: str, seed: int) -> tuple[Support, Encoded]:
+    def support(
+        self, rows: Rows, val: Rows | None, classes: Classes, dataset: str, seed: int
+    ) -> tuple[Support, Encoded]:
         """The support as methods see it, and what encoding it has cost so far (crops add to it when they are made)."""
         device = self.backbone.device
         features, cost = self.plain(rows, dataset)

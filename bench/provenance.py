@@ -83,7 +83,10 @@ def _revision() -> dict[str, Any]:
     try:
         if Path(git("rev-parse", "--show-toplevel")).resolve() != here:
             return {"revision": None, "dirty": None}
-        return {"revision": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", "bench", "methods"))}
+        return {
+            "revision": git("rev-parse", "HEAD"),
+            "dirty": bool(git("status", "--porcelain", "--", "bench", "methods")),
+        }
     except (OSError, subprocess.SubprocessError):
         return {"revision": None, "dirty": None}
 

@@ -11,6 +11,7 @@ import importlib.util
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -312,7 +313,9 @@ class Runner:
                 **provenance.environment(),
                 "device": str(self.backbone.device),
                 "threads": torch.get_num_threads(),
+                "views": self.views if "views" in form.method.needs else 0,
                 "command": self.command,
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             },
         )
 

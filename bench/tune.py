@@ -1,7 +1,7 @@
 """Hyper-parameters for a backbone to which the literature's do not transfer: one grid of equal size for every method.
 
-Learning rates that suit OpenAI's CLIP (logit scale 100, 512 dimensions) do not suit a small model. Each form's `grid` is
-run on the validation suite, whose pictures and shift appear in no other suite; the best mean accuracy is kept beside
+Learning rates that suit OpenAI's CLIP (logit scale 100, 512 dimensions) do not suit a small model. Each form's `grid`
+is run on the validation suite, whose pictures and shift appear in no other suite; the best mean accuracy is kept beside
 the backbone with every score, and records say `chosen_by: validation`. No test picture takes part.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import cards
+from bench import cards, records
 from bench.api import Form, Suite, UserError
 from bench.runner import Runner, plan
 
@@ -69,8 +69,6 @@ def tune(runner: Runner, forms: Iterable[Form], suite: Suite | None = None) -> d
 
 def accuracy(runner: Runner, found: Sequence[Any]) -> float:
     """Mean accuracy over these cells, read from their predictions."""
-    from bench import records
-
     values = []
     for record in found:
         whole = record if record.prediction is not None else records.find(runner.results, record.id, predictions=True)

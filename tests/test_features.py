@@ -54,7 +54,8 @@ def test_views_of_a_picture_do_not_depend_on_which_others_are_encoded(features: 
 
 def test_another_view_seed_gives_other_views_and_the_same_centre(features: Features) -> None:
     one, two = (
-        next(features.batches(photos(n=3), PHOTO, frozenset({"views"}), view_seed=seed, views=4)[0]()) for seed in (1, 2)
+        next(features.batches(photos(n=3), PHOTO, frozenset({"views"}), view_seed=seed, views=4)[0]())
+        for seed in (1, 2)
     )
     assert one.views is not None
     assert two.views is not None

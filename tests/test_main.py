@@ -114,7 +114,10 @@ def test_a_killed_run_goes_on_where_it_was(smoke, tmp_path: Path) -> None:
     assert found >= kept
     results, _ = smoke
     for cell in (results / "cells").iterdir():
-        with np.load(cell / "predictions.npz") as undisturbed, np.load(cells / cell.name / "predictions.npz") as resumed:
+        with (
+            np.load(cell / "predictions.npz") as undisturbed,
+            np.load(cells / cell.name / "predictions.npz") as resumed,
+        ):
             assert all(np.array_equal(undisturbed[key], resumed[key]) for key in undisturbed.files)
 
 
@@ -236,7 +239,13 @@ def test_set_reaches_every_form_of_a_family_that_has_the_field() -> None:
 
 @pytest.mark.parametrize(
     ("text", "default", "value"),
-    [("2", 1.0, 2.0), ("2", 1, 2), ("mse", "linf", "mse"), ("image,text", ("image",), ("image", "text")), ("3", None, 3)],
+    [
+        ("2", 1.0, 2.0),
+        ("2", 1, 2),
+        ("mse", "linf", "mse"),
+        ("image,text", ("image",), ("image", "text")),
+        ("3", None, 3),
+    ],
 )
 def test_a_value_takes_the_type_of_the_fields_default(text: str, default, value) -> None:
     found = parsed("x.y=" + text, text, default)

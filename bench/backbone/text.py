@@ -55,9 +55,9 @@ class PromptPath:
             body = [-1] * before + words + [-1] * (length - before) + dot
             ids = [tokenizer.sot_token_id, *body, tokenizer.eot_token_id]
             if len(ids) > limit:
-                raise UserError(
-                    f"class name {name[:60]!r} with {length} context tokens takes {len(ids)} tokens, the text tower "
-                    f"holds {limit}: shorten the name or the context."
+                raise NotRunnable(
+                    f"class name {name[:60]!r} with {length} context tokens takes {len(ids)} tokens, "
+                    f"and the text tower holds {limit}"
                 )
             rows.append(ids)
             ends.append(len(ids) - 1)

@@ -50,7 +50,7 @@ class Transform:
         return torch.stack([self._normalise(F.pil_to_tensor(self._resize(p))) for p in pictures])
 
     def crops(self, picture: Any, count: int, recipe: Crops, rng: torch.Generator) -> Tensor:
-        """`count` random views of one picture (PIL, or uint8 (3, H, W)) -> (count, 3, size, size), normalised float32."""
+        """`count` random views of one picture (PIL, or uint8 (3, H, W)) -> (count, 3, size, size), normalised."""
         height, width = picture.shape[-2:] if isinstance(picture, Tensor) else (picture.height, picture.width)
         mode = InterpolationMode(recipe.interpolation)
         boxes = crop_boxes(count, int(height), int(width), recipe, rng)
