@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 import methods  # noqa: F401  fills the registry
-from bench import cards, provenance, records, report, tune
+from bench import cards, provenance, readers, records, report, tune
 from bench.api import METHODS, Form, Record, Suite, UserError, nearest
 
 REFERENCE = "zero-shot"
@@ -70,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     show = commands.add_parser("report", help="make the tables again from the stored cells")
     show.add_argument("--suite", required=True, metavar="NAME")
     show.add_argument("--results", type=Path, default=Path("results"), metavar="DIR")
+    show.add_argument("--features", type=Path, metavar="FILE", help="the feature bundle that the cells were run on")
     show.add_argument(
         "--format", default="terminal,md,csv,tex", metavar="LIST", help="of terminal, md, csv, tex (default: all)"
     )
@@ -248,24 +249,28 @@ def writable(results: Path) -> None:
         raise UserError(f"results folder {results} cannot be written ({error.strerror}): use --results DIR.") from error
 
 
+def on_bundle(suite: Suite, file: Path):
+    """The suite on a feature bundle's data, with those of its shots that the bundle holds, and the bundle."""
+    bundle = readers.open_bundle(file)
+    shots = tuple(k for k in suite.shots if k in bundle.shots)
+    if not shots:
+        raise UserError(
+            f"{file} holds {list(bundle.shots)} shots, suite {suite.name!r} asks for {list(suite.shots)}: use --shots."
+        )
+    return replace(suite, tests=(bundle.card.name,), source=None, shots=shots), bundle
+
+
 def make_runner(args: argparse.Namespace, suite: Suite, observer: Any):
     """The runner for these options; a feature bundle stands in for the suite's data and backbone."""
-    from bench import backbone, readers
+    from bench import backbone
     from bench.cache import Cache
     from bench.features import Features
     from bench.runner import Runner
 
     bundle = None
     if getattr(args, "features", None):
-        bundle = readers.open_bundle(args.features)
+        suite, bundle = on_bundle(suite, args.features)
         model: Any = backbone.Stored(f"features:{bundle.card.name}", bundle.text, bundle.scale, bundle.fingerprint)
-        shots = tuple(k for k in suite.shots if k in bundle.shots)
-        if not shots:
-            raise UserError(
-                f"{args.features} holds {list(bundle.shots)} shots, suite {suite.name!r} asks for {list(suite.shots)}: "
-                "use --shots."
-            )
-        suite = replace(suite, tests=(bundle.card.name,), source=None, shots=shots)
     else:
         model = backbone.load(args.backbone or suite.backbone, args.device)
     features = Features(model, Cache(args.cache or args.results / "cache"), observer.step)
@@ -325,6 +330,8 @@ def report_command(args: argparse.Namespace) -> int:
     if not (args.results / "cells").is_dir():
         raise UserError(f"{args.results} holds no cells: run a suite first, or name its folder by --results DIR.")
     suite = cards.suite(args.suite)
+    if args.features:
+        suite, _ = on_bundle(suite, args.features)
     found = records.scan(args.results, predictions=True)
     board = report.leaderboard(suite, found.records, list(METHODS))
     console = Console()

@@ -127,6 +127,10 @@ def test_a_feature_bundle_takes_the_place_of_data_and_backbone(bundle: Path, tmp
     assert done.returncode == 0, done.stderr
     assert "pets" in done.stdout
     assert "needs text, which features:pets does not offer" in " ".join(done.stdout.split())
+    table = (tmp_path / "tables" / "few-shot.csv").read_bytes()
+    again = bench("report", "--suite", "few-shot", "--features", bundle, "--results", tmp_path, "--format", "csv")
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "tables" / "few-shot.csv").read_bytes() == table
 
 
 def test_dry_run_says_what_would_run_and_stores_nothing(bundle: Path, tmp_path: Path) -> None:
