@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import io
 import json
 import zipfile
@@ -574,14 +573,6 @@ def test_a_stream_shows_each_picture_with_its_own_label():
     assert where != sorted(where)
     assert rows.labels.tolist() == plain.labels[where].tolist()
     assert torch.equal(rows.load([0, 7]), plain.load([where[0], where[7]]))  # type: ignore[arg-type]
-
-
-def test_comments_and_docstrings_of_the_world_do_not_change_the_fingerprint_but_code_does():
-    code = 'def f(x):\n    """Says this."""\n    return x + 1  # so\n\n\nclass A:\n    """Only words."""\n'
-    same = 'def f(x):\n    """Says that."""\n    # otherwise\n    return (x + 1)\n\nclass A:\n    """Others."""\n'
-    assert drawn._bare(code) == drawn._bare(same)
-    assert drawn._bare(code) != drawn._bare(code.replace("1", "2"))
-    ast.parse(drawn._bare(code))
 
 
 def test_nothing_is_drawn_or_opened_before_it_is_asked_for(splits: Path, monkeypatch: pytest.MonkeyPatch):

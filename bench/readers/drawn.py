@@ -8,8 +8,6 @@ shift: shifts are paired picture by picture.
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -22,6 +20,7 @@ from torch import Tensor
 
 from bench import world
 from bench.api import Card, Part, UserError
+from bench.provenance import code_hash
 from bench.readers import kinds
 from bench.readers.kinds import Kind, checked
 from bench.readers.rows import Reader, Rows, digest
@@ -139,32 +138,10 @@ def _order(labels: Sequence[int], order: str, seed: int) -> list[int]:
 
 @lru_cache(maxsize=1)
 def _code() -> str:
-    """Hash of what draws: the world's code without comments and docstrings, and its calibration."""
+    """Hash of what draws: the world's code and its calibration."""
     folder = Path(world.__file__).parent
-    parts = [
-        (file.name, _bare(file.read_text(encoding="utf-8")))
-        for file in sorted(folder.glob("*.py"))
-        if file.name not in NOT_PICTURES
-    ]
-    parts += [(file.name, file.read_text(encoding="utf-8")) for file in sorted(folder.glob("calibration.json"))]
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
-
-
-def _bare(source: str) -> str:
-    """Python code without comments, docstrings and layout."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            kept = [
-                n
-                for n in body
-                if not (
-                    isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant) and isinstance(n.value.value, str)
-                )
-            ]
-            node.body = kept or [ast.Pass()]  # type: ignore[attr-defined]
-    return ast.unparse(tree)
+    code = code_hash(file for file in folder.glob("*.py") if file.name not in NOT_PICTURES)
+    return digest(code, [file.read_text(encoding="utf-8") for file in folder.glob("calibration.json")])
 
 
 READER = Reader(read, options=OPTIONS, domains="allowed", check=check)
