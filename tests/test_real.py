@@ -1,7 +1,7 @@
 """Real images and real CLIP features: the figures that others measured, and the layouts that users have.
 
-The expected figures stand in the README of the data: OpenAI's CLIP ViT-B/32, 59 classes of Caltech101, 1401 test images,
-zero-shot 94.9 %, linear probe started from the text 96.9 % at 16 shots.
+The expected figures stand in the README of the data: OpenAI's CLIP ViT-B/32, 59 classes and 1401 test images of
+Caltech101, zero-shot 94.9 %, linear probe started from the text 96.9 % at 16 shots.
 """
 
 from __future__ import annotations
