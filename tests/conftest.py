@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,11 @@ def random_backbone(seed: int = 0) -> OpenClip:
     about = embedded.config()["preprocess"]
     transform = Transform(about["size"], tuple(about["mean"]), tuple(about["std"]))
     return OpenClip(model, embedded.tokenizer(), f"random-{seed}", transform, weights_hash(model))
+
+
+@pytest.fixture(scope="session")
+def make_backbone() -> Callable[[int], OpenClip]:
+    return random_backbone
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -92,10 +94,8 @@ def test_forwards_and_backwards_are_counted(tiny: OpenClip) -> None:
     assert (counts.texts, counts.text_backwards, counts.images) == (4 + 8, 4, 3)
 
 
-def test_the_fingerprint_follows_the_weights() -> None:
-    from tests.conftest import random_backbone
-
-    assert random_backbone(0).fingerprint == random_backbone(0).fingerprint != random_backbone(1).fingerprint
+def test_the_fingerprint_follows_the_weights(make_backbone: Callable[[int], OpenClip]) -> None:
+    assert make_backbone(0).fingerprint == make_backbone(0).fingerprint != make_backbone(1).fingerprint
 
 
 def test_the_backbone_is_frozen_and_in_evaluation_mode(tiny: OpenClip) -> None:
