@@ -180,7 +180,10 @@ class Prompts(Protocol):
     """The differentiable text path for one list of classes: context vectors in, text features out."""
 
     def __call__(self, context: Tensor) -> Tensor:
-        """context (M, W), or (K, M, W) one for each class -> text features (K, D), not normalised."""
+        """context (M, W), or (K, M, W) one for each class -> text features (K, D), not normalised.
+
+        Several contexts at once, (B, 1, M, W) shared by the classes or (B, K, M, W), give (B, K, D).
+        """
         ...
 
 

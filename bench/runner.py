@@ -40,7 +40,7 @@ from bench.meter import flops, meter
 from bench.readers import Rows
 
 ROOT_SEED = 0
-HARNESS = ("sampling", "features", "backbone", "backbone.text", "backbone.transforms")
+HARNESS = ("sampling", "features", "backbone", "backbone.text", "backbone.packed", "backbone.transforms")
 """Modules whose code can change a number; their hash is part of every cell's id. Readers hash what they read."""
 
 

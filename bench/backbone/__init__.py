@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.api import Classes, NotRunnable, UserError, nearest
-from bench.backbone.text import PromptPath, text_tower
+from bench.backbone.text import CHUNK, PromptPath, Texts, path_of_model, pooled_at, text_tower
 from bench.backbone.transforms import Crops, Transform
 
 __all__ = ["EMBEDDED", "Counts", "Crops", "OpenClip", "Stored", "Transform", "load"]
@@ -42,8 +42,13 @@ class OpenClip:
     offers = OFFERS
     precision = "fp32"
 
-    def __init__(self, model: Any, tokenizer: Any, name: str, transform: Transform, weights: str) -> None:
-        """weights: sha256 of the weights, part of the fingerprint."""
+    def __init__(
+        self, model: Any, tokenizer: Any, name: str, transform: Transform, weights: str, text_chunk: int = CHUNK
+    ) -> None:
+        """weights: sha256 of the weights, part of the fingerprint. text_chunk: texts that pass the tower together."""
+        if text_chunk < 1:
+            raise UserError(f"{text_chunk} texts cannot pass the text tower together: set --text-chunk to 1 or more.")
+        self.text_chunk = text_chunk
         self.model = model.eval().requires_grad_(False)
         self.tokenizer, self.name, self.transform = tokenizer, name, transform
         self.counts = Counts()
@@ -65,16 +70,18 @@ class OpenClip:
         """Unit text features (K, D): each template's feature normalised, averaged, normalised again."""
         total = torch.zeros(len(classes), self.dim, device=self.device)
         for template in templates or classes.templates:
-            prompts = [fill(template, name) for name in classes.names]
-            for start in range(0, len(prompts), 256):
-                tokens = self._tokens(prompts[start : start + 256])
-                features = self.model.encode_text(tokens)
-                self.counts.texts += len(tokens)
-                total[start : start + 256] += nn.functional.normalize(features, dim=-1)
+            total += nn.functional.normalize(self._encoded([fill(template, name) for name in classes.names]), dim=-1)
+            self.counts.texts += len(classes)
         return nn.functional.normalize(total, dim=-1)
 
-    def _tokens(self, prompts: list[str]) -> Tensor:
-        return self.tokenizer(prompts).to(self.device)
+    def _encoded(self, prompts: list[str]) -> Tensor:
+        """(K, D), not normalised: by the packed path where it serves, else as the model itself does it."""
+        tokens = self.tokenizer(prompts)  # (K, L)
+        if path_of_model(self.model) != "packed":
+            return torch.cat([self.model.encode_text(part.to(self.device)) for part in tokens.split(self.text_chunk)])
+        tower = text_tower(self.model)
+        rows = [row[: end + 1] for row, end in zip(tokens.tolist(), pooled_at(tower, tokens).tolist(), strict=True)]
+        return Texts(tower, rows, self.text_chunk)()
 
     def embed(self, text: str) -> Tensor:
         """Token embeddings (M, W) of the words of `text`."""
@@ -83,7 +90,10 @@ class OpenClip:
         return tower.token_embedding(ids).detach()
 
     def prompts(self, classes: Classes, length: int, position: str = "end") -> PromptPath:
-        return PromptPath(text_tower(self.model), self.tokenizer, classes.names, length, position, self._count_texts)
+        tower = text_tower(self.model)
+        return PromptPath(
+            tower, self.tokenizer, classes.names, length, position, self._count_texts, chunk=self.text_chunk
+        )
 
     def _count_texts(self, features: Tensor) -> None:
         self.counts.texts += len(features)

@@ -1,21 +1,26 @@
-"""The differentiable text path: context vectors in, text features out.
+"""The differentiable text path: context vectors in, text features out, by the leanest way the tower allows.
 
-With causal attention and pooling at the end token, what stands behind the longest prompt's end cannot reach the
-answer, so those positions are not computed (77 tokens become about 10). A tower that pools elsewhere or looks both
-ways gets its full length, padded as its tokenizer pads.
+packed: causal attention, pooling at the end token, open_clip's plain residual blocks: `bench.backbone.packed`.
+truncated: causal and pooled at the end, but other blocks: what stands behind the longest prompt's end is not computed.
+full: any other tower gets its whole context, padded as its tokenizer pads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import torch
+from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from bench.api import NotRunnable, UserError
+from bench.backbone.packed import Packed, project
 
 POSITIONS = ("end", "middle", "front")
+CHUNK = 512
+"""Texts that pass the tower together unless told otherwise; with CLIP's tower some 0.7 GB where gradients are kept."""
 
 
 def text_tower(model: nn.Module) -> Any:
@@ -30,9 +35,75 @@ def pool_type(tower: Any) -> str:
     return getattr(tower, "text_pool_type", None) or getattr(tower, "pool_type", "argmax")
 
 
-def truncates(tower: Any) -> bool:
-    """Whether positions behind the end token cannot change the answer."""
-    return tower.attn_mask is not None and pool_type(tower) in ("argmax", "eos")
+def path_of(tower: Any) -> Literal["packed", "truncated", "full"]:
+    """Which path serves this tower exactly."""
+    if not _causal(tower.attn_mask) or pool_type(tower) not in ("argmax", "eos"):
+        return "full"
+    return "packed" if all(map(_plain, tower.transformer.resblocks)) else "truncated"
+
+
+def path_of_model(model: nn.Module) -> Literal["packed", "truncated", "full", "none"]:
+    """Which path serves this model's text tower; "none" where it takes no context vectors."""
+    try:
+        return path_of(text_tower(model))
+    except NotRunnable:
+        return "none"
+
+
+def pooled_at(tower: Any, tokens: Tensor) -> Tensor:
+    """Where the end tokens stand that the tower reads: tokens (K, L) -> (K,)."""
+    if pool_type(tower) == "eos":
+        return (tokens == getattr(tower, "text_eos_id", getattr(tower, "eos_id", None))).int().argmax(1)
+    return tokens.argmax(1)
+
+
+def _causal(mask: Any) -> bool:
+    """Whether each position sees itself and those before it alone, by the tower's additive mask or its absence."""
+    if mask is None or mask.ndim != 2:
+        return False
+    return mask.is_meta or torch.equal(mask, torch.full_like(mask, -torch.inf).triu(1))
+
+
+def _plain(block: nn.Module) -> bool:
+    """Whether the packed path computes what this block computes."""
+    if type(block) is not ResidualAttentionBlock or hasattr(block, "ln_1_kv"):
+        return False
+    attention = block.attn
+    return (
+        attention.in_proj_weight is not None
+        and attention.bias_k is None
+        and not attention.add_zero_attn
+        and not attention.dropout
+        and [name for name, _ in block.mlp.named_children()] == ["c_fc", "gelu", "c_proj"]
+    )
+
+
+class Texts:
+    """A list of texts with places for context vectors, through one tower.
+
+    rows: token ids of each, start to end, with -1 - m where context vector m goes. chunk: texts that pass together;
+    more are computed again in the backward pass, so it bounds memory and leaves results as they are.
+    """
+
+    def __init__(self, tower: Any, rows: Sequence[Sequence[int]], chunk: int = CHUNK) -> None:
+        if chunk < 1:
+            raise UserError(f"{chunk} texts cannot pass the text tower together: set --text-chunk to 1 or more.")
+        if not rows:
+            raise UserError("a list of no classes has no text: give at least one class name.")
+        packed = path_of(tower) == "packed"
+        self._run: Callable[[Tensor], Tensor] = Packed(tower, rows, chunk) if packed else Padded(tower, rows, chunk)
+        self._blank = tower.positional_embedding.new_zeros(0, tower.positional_embedding.shape[1])
+
+    def __call__(self, context: Tensor | None = None) -> Tensor:
+        """-> features (K, D), not normalised; (B, K, D) for a batch of contexts.
+
+        context: (M, W) shared by all texts, (K, M, W) one for each, or (B, 1, M, W) and (B, K, M, W); None where the
+        texts have no places for one.
+        """
+        given: Tensor = self._blank if context is None else context
+        if given.ndim == 4:
+            return self._run(given)
+        return self._run(given[None, None] if given.ndim == 2 else given[None])[0]
 
 
 class PromptPath:
@@ -42,61 +113,84 @@ class PromptPath:
     as in CoOp (Zhou et al., IJCV 2022, section 3.2).
     """
 
-    def __init__(self, tower: Any, tokenizer: Any, names: Sequence[str], length: int, position: str, count) -> None:
+    def __init__(
+        self,
+        tower: Any,
+        tokenizer: Any,
+        names: Sequence[str],
+        length: int,
+        position: str,
+        count: Callable[[Tensor], None],
+        chunk: int = CHUNK,
+    ) -> None:
         if position not in POSITIONS:
             raise UserError(f"position {position!r} of the class name is not one of {', '.join(POSITIONS)}.")
-        self.tower, self.length, self.count = tower, length, count
+        self.length, self.count = length, count
         limit = tower.positional_embedding.shape[0]
         before = {"end": length, "middle": length // 2, "front": 0}[position]
-        rows, slots, ends = [], [], []
+        vectors, rows = [-1 - m for m in range(length)], []
         for name in names:
-            words, dot = tokenizer.encode(name.replace("_", " ")), tokenizer.encode(".")
-            # -1 marks where a context vector goes
-            body = [-1] * before + words + [-1] * (length - before) + dot
-            ids = [tokenizer.sot_token_id, *body, tokenizer.eot_token_id]
-            if len(ids) > limit:
+            name = name.replace("_", " ")
+            # together, as in CoOp: a bracket at the end of a name and the dot behind it may be one token
+            words, n = tokenizer.encode(name + "."), len(tokenizer.encode(name))
+            middle = [*vectors[:before], *words[:n], *vectors[before:], *words[n:]]
+            row = [tokenizer.sot_token_id, *middle, tokenizer.eot_token_id]
+            if len(row) > limit:
                 raise NotRunnable(
-                    f"class name {name[:60]!r} with {length} context tokens takes {len(ids)} tokens, "
+                    f"class name {name[:60]!r} with {length} context tokens takes {len(row)} tokens, "
                     f"and the text tower holds {limit}"
                 )
-            rows.append(ids)
-            ends.append(len(ids) - 1)
-            slots.append([i for i, token in enumerate(ids) if token == -1])
-        width = max(map(len, rows)) if truncates(tower) else limit
-        pad = getattr(tower, "pad_id", 0) or 0
-        ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
-        device = tower.token_embedding.weight.device
-        self.slots = torch.tensor(slots, device=device).view(len(rows), length)
-        self.ends = torch.tensor(ends, device=device)
-        with torch.no_grad():
-            self.fixed = tower.token_embedding(ids.clamp(min=0).to(device)) + tower.positional_embedding[:width]
-            self.places = tower.positional_embedding[self.slots]  # (K, M, W)
+            rows.append(row)
+        self.texts = Texts(tower, rows, chunk)
 
     def __call__(self, context: Tensor) -> Tensor:
-        """context (M, W) shared, or (K, M, W) -> text features (K, D), not normalised."""
-        k, width = self.fixed.shape[0], self.fixed.shape[2]
-        vectors = context.expand(k, self.length, width) + self.places
-        x = self.fixed.scatter(1, self.slots[..., None].expand(-1, -1, width), vectors)
-        features = run_tower(self.tower, x, self.ends)
+        """context (M, W) shared, (K, M, W), or (B, 1, M, W) -> text features (K, D) or (B, K, D), not normalised."""
+        features = self.texts(context)
         self.count(features)
         return features
 
 
-def run_tower(tower: Any, x: Tensor, ends: Tensor) -> Tensor:
-    """Token embeddings with positions (K, L, W) -> text features (K, D); ends (K,): where each end token stands."""
-    mask = tower.attn_mask
-    x = tower.transformer(x, attn_mask=None if mask is None else mask[: x.shape[1], : x.shape[1]])
-    x = tower.ln_final(x)
-    pool = pool_type(tower)
-    if pool == "first":
-        x = x[:, 0]
-    elif pool == "last":
-        x = x[:, -1]
-    elif pool in ("argmax", "eos"):
-        x = x[torch.arange(len(x), device=x.device), ends]
-    else:
-        raise NotRunnable(f"this backbone's text tower pools by {pool!r}, which the prompt path does not know")
-    projection = tower.text_projection
-    if projection is None:
-        return x
-    return projection(x) if isinstance(projection, nn.Module) else x @ projection
+class Padded:
+    """Texts as rows of equal length, through the tower's own blocks: as long as the longest, or as the tower is."""
+
+    def __init__(self, tower: Any, rows: Sequence[Sequence[int]], chunk: int) -> None:
+        self.tower, self.chunk = tower, chunk
+        width = tower.positional_embedding.shape[0] if path_of(tower) == "full" else max(map(len, rows))
+        pad = getattr(tower, "pad_id", 0) or 0
+        device = tower.positional_embedding.device
+        self.ids = torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows], device=device)  # (K, L)
+        self.ends = torch.tensor([len(row) - 1 for row in rows], device=device)
+
+    def __call__(self, context: Tensor) -> Tensor:
+        """context (B, C, M, W) -> features (B, K, D), not normalised."""
+        again = len(context) * len(self.ids) > self.chunk and torch.is_grad_enabled()
+        return torch.stack([torch.cat([self._part(c, rows, again) for rows in self._chunks()]) for c in context])
+
+    def _chunks(self) -> tuple[Tensor, ...]:
+        return torch.arange(len(self.ids), device=self.ids.device).split(self.chunk)
+
+    def _part(self, context: Tensor, rows: Tensor, again: bool) -> Tensor:
+        own = context[rows] if len(context) > 1 else context  # (C, M, W)
+        if again:
+            return checkpoint(self._texts, own, rows, use_reentrant=False, preserve_rng_state=False)  # type: ignore
+        return self._texts(own, rows)
+
+    def _texts(self, context: Tensor, rows: Tensor) -> Tensor:
+        tower, ids, mask = self.tower, self.ids[rows], self.tower.attn_mask
+        width = ids.shape[1]
+        x = tower.token_embedding(ids.clamp(min=0))  # (k, L, W)
+        text, place = (ids < 0).nonzero(as_tuple=True)
+        if len(text):
+            x = x.index_put((text, place), context[text if len(context) > 1 else 0, -1 - ids[text, place]])
+        x = x + tower.positional_embedding[:width]
+        x = tower.ln_final(tower.transformer(x, attn_mask=None if mask is None else mask[:width, :width]))
+        return project(tower, x[torch.arange(len(x), device=x.device), self._pooled(rows, width)])
+
+    def _pooled(self, rows: Tensor, width: int) -> Tensor:
+        """Which position the tower reads its feature from."""
+        pool = pool_type(self.tower)
+        if pool in ("argmax", "eos"):
+            return self.ends[rows]
+        if pool not in ("first", "last"):
+            raise NotRunnable(f"this backbone's text tower pools by {pool!r}, which the prompt path does not know")
+        return torch.full_like(rows, 0 if pool == "first" else width - 1)
