@@ -186,6 +186,13 @@ class Prompts(Protocol):
         """
         ...
 
+    def vjp(self, context: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """context (M, W) -> features (K, D) without a graph, and the way back: slopes (B, K, D) -> (B, M, W).
+
+        The vector-Jacobian product of one kept forward pass, as often as asked.
+        """
+        ...
+
 
 class Backbone(Protocol):
     """A vision-language model. Its parameters never require gradients unless a method unfreezes a copy of them."""

@@ -126,21 +126,21 @@ def uniform(shape: tuple[int, ...], bound: float, rng: torch.Generator, like: Te
 
 
 def confident(logits: Tensor, keep: float) -> Tensor:
-    """Which int(V keep) views, at least one, are surest: those of least entropy, in (V, K) logits."""
+    """Which int(V keep) views, at least one, are surest: those of least entropy, in (..., V, K) logits -> (..., S)."""
     log_p = logits.log_softmax(-1)
-    entropy = -(log_p.exp() * log_p).sum(-1)  # (V,)
-    return entropy.topk(max(1, int(len(entropy) * keep)), largest=False).indices
+    entropy = -(log_p.exp() * log_p).sum(-1)  # (..., V)
+    return entropy.topk(max(1, int(entropy.shape[-1] * keep)), largest=False).indices
 
 
 def log_mean(logits: Tensor) -> Tensor:
-    """Logarithm of the mean softmax over the views: (V, K) -> (K,)."""
-    return logits.log_softmax(-1).logsumexp(0) - math.log(len(logits))
+    """Logarithm of the mean softmax over the views: (..., V, K) -> (..., K)."""
+    return logits.log_softmax(-1).logsumexp(-2) - math.log(logits.shape[-2])
 
 
 def entropy_of_mean(logits: Tensor) -> Tensor:
-    """TPT's loss: the entropy of the views' mean softmax."""
+    """TPT's loss, the entropy of the views' mean softmax: (..., V, K) -> (...)."""
     log_p = log_mean(logits)
-    return -(log_p.exp() * log_p).sum()
+    return -(log_p.exp() * log_p).sum(-1)
 
 
 def adamw(

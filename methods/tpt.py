@@ -9,7 +9,9 @@ For each picture anew, with V views of it (view 0 the centre crop) and a context
     v' = one AdamW step from v,     answer = s f_0 h(v')^T
 
 The context is shared by the classes: 4 W parameters, 2048 with CLIP. As the first step of AdamW divides the gradient
-by its own size, it moves every coordinate of the context by lr.
+by its own size, it moves every coordinate of the context by lr, up or down by the gradient's sign alone: so the text
+path is float32 whatever the precision of the image tower, and an answer depends on rounding, such as that of how many
+pictures are tuned together, as far as a coordinate with a gradient of almost zero can move it.
 
     python -m bench run --methods tpt --suite few-shot
 
@@ -24,10 +26,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 from torch.nn.functional import normalize
 
 from bench.api import Backbone, Batch, Classes, NotRunnable, Predictor, State, Support, phase, register
 from methods._training import CoOpRecipe, adamw, confident, entropy_of_mean, fork, learn_context, words
+
+TOGETHER = 256
+"""Texts of several pictures' episodes that pass the tower together; with more classes each picture goes alone."""
 
 
 @register("tpt", title="TPT")
@@ -55,38 +61,36 @@ class TPT:
     def predictor(self, state: State, classes: Classes, backbone: Backbone, rng: torch.Generator) -> Predictor:
         """Starts from state["context"] where there is one."""
         start = state["context"] if "context" in state else backbone.embed(self.init)  # (M, W)
-        start = start.detach().requires_grad_()
         text = backbone.prompts(classes, len(start), self.position)
-        with torch.enable_grad():
-            first = text(start)  # (K, D): every picture starts here, so this forward and its graph are kept
+        first, back = text.vjp(start)  # every picture starts here, so this forward pass is kept for all of them
 
-        def tuned(views: torch.Tensor) -> torch.Tensor:
-            """The context after this picture's steps."""
-            views = normalize(views, dim=-1)
-            logits = backbone.scale * views @ normalize(first.detach(), dim=-1).T  # (V, K)
-            kept = views[confident(logits, self.keep)]
-            context, features, moments = start, first, {}
+        def tuned(views: Tensor) -> Tensor:
+            """The contexts (B, 1, M, W) after the steps of B pictures; views (B, V, D) unit."""
+            logits = backbone.scale * views @ normalize(first, dim=-1).T  # (B, V, K)
+            kept = views.gather(1, confident(logits, self.keep)[..., None].expand(-1, -1, views.shape[2]))  # (B, S, D)
+            contexts, moments = start.expand(len(views), 1, *start.shape), {}
             for step in range(1, self.steps + 1):
-                if step > 1:
-                    context = context.detach().requires_grad_()
-                    features = text(context)
-                # the loss up to the text features differs for each picture; from there back the graph is shared
+                leaf = contexts.detach().requires_grad_()
+                features = first.expand(len(views), *first.shape) if step == 1 else text(leaf)  # (B, K, D)
                 answer = features.detach().requires_grad_()
-                loss = entropy_of_mean(backbone.scale * kept @ normalize(answer, dim=-1).T)
+                loss = entropy_of_mean(backbone.scale * kept @ normalize(answer, dim=-1).mT).sum()
                 (slope,) = torch.autograd.grad(loss, answer)
-                (slope,) = torch.autograd.grad(features, context, slope, retain_graph=True)
-                context = adamw({"v": context.detach()}, {"v": slope}, moments, step, self.lr, self.weight_decay)["v"]
-            return context
+                slope = back(slope)[:, None] if step == 1 else torch.autograd.grad(features, leaf, slope)[0]
+                moved = adamw({"v": leaf.detach()}, {"v": slope}, moments, step, self.lr, self.weight_decay)
+                contexts = moved["v"]
+            return contexts
 
-        def predict(batch: Batch) -> torch.Tensor:
+        def predict(batch: Batch) -> Tensor:
             assert batch.views is not None
             answers = []
-            for views in batch.views:  # (V, D)
+            for views in batch.views.split(max(1, TOGETHER // len(classes))):
+                views = normalize(views, dim=-1)  # (B, V, D)
                 with phase("adapt"), torch.enable_grad():
-                    context = tuned(views)
+                    contexts = tuned(views)
                 with torch.no_grad():
-                    answers.append(backbone.scale * normalize(text(context), dim=-1) @ normalize(views[0], dim=-1))
-            return torch.stack(answers)
+                    features = normalize(text(contexts), dim=-1)  # (B, K, D)
+                    answers.append(backbone.scale * (features @ views[:, 0, :, None])[..., 0])
+            return torch.cat(answers)
 
         return predict
 

@@ -51,20 +51,35 @@ class LinearBackbone:
             rows.append(unit(torch.stack([unit(prompt) for prompt in prompts]).mean(0)))
         return torch.stack(rows)
 
-    def prompts(self, classes: Classes, length: int, position: str = "end") -> Callable[[Tensor], Tensor]:
-        before = {"end": length, "middle": length // 2, "front": 0}[position]
-        names, dot = [self.embed(name) for name in classes.names], self.embed(".")
-
-        def text(context: Tensor) -> Tensor:
-            contexts = context if context.dim() == 3 else [context] * len(names)
-            return torch.stack(
-                [self.tower(torch.cat([v[:before], n, v[before:], dot])) for v, n in zip(contexts, names, strict=True)]
-            )
-
-        return text
+    def prompts(self, classes: Classes, length: int, position: str = "end") -> LinearPrompts:
+        return LinearPrompts(self, classes, length, position)
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         raise AssertionError("no method here looks at pixels")
+
+
+class LinearPrompts:
+    """One text after the other; implements `bench.api.Prompts`."""
+
+    def __init__(self, backbone: LinearBackbone, classes: Classes, length: int, position: str) -> None:
+        self.before = {"end": length, "middle": length // 2, "front": 0}[position]
+        self.tower, self.names = backbone.tower, [backbone.embed(name) for name in classes.names]
+        self.dot = backbone.embed(".")
+
+    def __call__(self, context: Tensor) -> Tensor:
+        if context.dim() == 4:
+            return torch.stack([self(one if len(one) > 1 else one[0]) for one in context])
+        contexts = context if context.dim() == 3 else [context] * len(self.names)
+        parts = [(v[: self.before], n, v[self.before :]) for v, n in zip(contexts, self.names, strict=True)]
+        return torch.stack([self.tower(torch.cat([*part, self.dot])) for part in parts])
+
+    def vjp(self, context: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        def back(slopes: Tensor) -> Tensor:
+            leaf = context.detach().requires_grad_()
+            with torch.enable_grad():
+                return torch.stack([torch.autograd.grad(self(leaf), leaf, slope)[0] for slope in slopes])
+
+        return self(context.detach()), back
 
 
 # -- data -------------------------------------------------------------------------------------------------------------

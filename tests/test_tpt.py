@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from reference import LinearBackbone, batch_of, classes_of, support_of, tpt_answer
 
 from bench.api import METHODS, Batch, NotRunnable, Phases, measured
+from methods import tpt
 from methods._training import adamw
 from methods.coop import CoOp
 from methods.tpt import TPT, CoOpTPT
@@ -14,16 +15,22 @@ RNG = torch.Generator()
 
 
 class Watched(LinearBackbone):
-    """Keeps every context that went through the text path."""
+    """Keeps every context whose texts were encoded, one by one."""
 
     def prompts(self, classes, length, position="end"):
-        text, self.seen = super().prompts(classes, length, position), []
+        seen, text = [], super().prompts(classes, length, position)
+        self.seen = seen
 
-        def watched(context):
-            self.seen.append(context.detach().clone())
-            return text(context)
+        class Prompts:
+            def __call__(self, contexts):
+                seen.extend(context[0] for context in contexts.detach().clone())
+                return text(contexts)
 
-        return watched
+            def vjp(self, context):
+                seen.append(context)
+                return text.vjp(context)
+
+        return Prompts()
 
 
 @settings(deadline=None)
@@ -75,6 +82,32 @@ def test_the_text_is_encoded_once_for_all_pictures_and_once_for_each():
     backbone = Watched()
     TPT().predictor({}, classes_of(5), backbone, RNG)(batch_of(backbone, n=4))
     assert len(backbone.seen) == 1 + 4
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_pictures_that_are_tuned_together_get_the_answers_they_get_alone(steps, monkeypatch):
+    batch, classes = batch_of(BACKBONE, n=7), classes_of(5)
+    alone, together = [], []
+    for most, answers in ((1, alone), (15, together)):  # one picture, three pictures of five classes
+        monkeypatch.setattr(tpt, "TOGETHER", most)
+        answers.append(TPT(steps=steps, lr=2e-2).predictor({}, classes, BACKBONE, RNG)(batch))
+    assert torch.allclose(alone[0], together[0], atol=1e-9)
+
+
+@pytest.mark.parametrize("chunk", [2, 512])
+def test_the_kept_forward_pass_gives_every_slope_its_gradient(tiny, chunk):
+    tiny.text_chunk = chunk
+    context = tiny.embed("a photo of a")
+    text = tiny.prompts(classes_of(5), 4)
+    features, back = text.vjp(context)
+    slopes = torch.randn(3, *features.shape, generator=torch.Generator().manual_seed(0))
+    found, first = back(slopes), back(slopes[:1])
+    for slope, gradient in zip(slopes, found, strict=True):
+        leaf = context.clone().requires_grad_()
+        (expected,) = torch.autograd.grad(text(leaf), leaf, slope)
+        assert (gradient - expected).abs().max() < 2e-5 * expected.abs().max()
+    assert torch.allclose(first[0], found[0], rtol=1e-4, atol=1e-5)
+    assert not features.requires_grad
 
 
 def test_the_answer_is_for_view_zero():

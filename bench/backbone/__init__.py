@@ -95,13 +95,9 @@ class OpenClip:
             tower, self.tokenizer, classes.names, length, position, self._count_texts, chunk=self.text_chunk
         )
 
-    def _count_texts(self, features: Tensor) -> None:
-        self.counts.texts += len(features)
-        if features.requires_grad:
-            features.register_hook(self._count_backward)
-
-    def _count_backward(self, grad: Tensor) -> None:
-        self.counts.text_backwards += len(grad)
+    def _count_texts(self, forwards: int, backwards: int) -> None:
+        self.counts.texts += forwards
+        self.counts.text_backwards += backwards
 
 
 class Stored:

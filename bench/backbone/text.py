@@ -120,12 +120,12 @@ class PromptPath:
         names: Sequence[str],
         length: int,
         position: str,
-        count: Callable[[Tensor], None],
+        count: Callable[[int, int], None],
         chunk: int = CHUNK,
     ) -> None:
         if position not in POSITIONS:
             raise UserError(f"position {position!r} of the class name is not one of {', '.join(POSITIONS)}.")
-        self.length, self.count = length, count
+        self.count = count
         limit = tower.positional_embedding.shape[0]
         before = {"end": length, "middle": length // 2, "front": 0}[position]
         vectors, rows = [-1 - m for m in range(length)], []
@@ -146,8 +146,28 @@ class PromptPath:
     def __call__(self, context: Tensor) -> Tensor:
         """context (M, W) shared, (K, M, W), or (B, 1, M, W) -> text features (K, D) or (B, K, D), not normalised."""
         features = self.texts(context)
-        self.count(features)
+        self.count(features[..., 0].numel(), 0)
+        if features.requires_grad:
+            features.register_hook(lambda slope: self.count(0, slope[..., 0].numel()))
         return features
+
+    def vjp(self, context: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """The features (K, D) and the way back from them: slopes (B, K, D) -> slopes of the context (B, *context).
+
+        The forward pass is kept, so the way back can be gone as often as one likes.
+        """
+        start = context.detach().requires_grad_()
+        with torch.enable_grad():
+            features = self.texts(start)
+        self.count(len(features), 0)
+
+        def back(slopes: Tensor) -> Tensor:
+            self.count(0, slopes[..., 0].numel())
+            if len(slopes) == 1:
+                return torch.autograd.grad(features, start, slopes[0], retain_graph=True)[0][None]
+            return torch.autograd.grad(features, start, slopes, retain_graph=True, is_grads_batched=True)[0]
+
+        return features.detach(), back
 
 
 class Padded:
