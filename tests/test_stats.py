@@ -134,10 +134,16 @@ def test_mcnemar_gives_the_published_exact_p(gained, lost, p):
     assert (found.low, found.high) == pytest.approx((-swapped.high, -swapped.low))
 
 
-def test_the_paired_interval_is_the_adjusted_wald_interval():
-    # n = 100, gained 20, lost 8: p12 = 21/102, p21 = 9/102, centre 12/102, se^2 = (30/102 - (12/102)^2) / 102
-    found = stats.mcnemar(*discordant(20, 8, 50, 22))
-    assert (found.low, found.high) == pytest.approx((0.014907, 0.220388), abs=1e-6)
+TANGO = [
+    (6, 16, 161, -0.1240, -0.0054),  # complete response (Cavo 2012) in Fagerland, Lydersen and Laake 2017, ch. 8
+    (1, 7, 21, -0.517, -0.026),  # airway hyper-responsiveness (Bentur 2009), ibid.
+]
+
+
+@pytest.mark.parametrize(("gained", "lost", "n", "low", "high"), TANGO)
+def test_the_paired_interval_is_the_published_one_of_tango(gained, lost, n, low, high):
+    found = stats.mcnemar(*discordant(gained, lost, n - gained - lost))
+    assert (found.low, found.high) == pytest.approx((low, high), abs=5e-4 if n < 100 else 5e-5)
 
 
 @settings(deadline=None)
