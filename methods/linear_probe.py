@@ -205,16 +205,16 @@ def _from_text(form: TextProbe | CLAP, support: Support, backbone: Backbone, rng
     """The class weights (K, D) after training; `constrained` keeps those near their text that zero-shot gets right."""
     text = backbone.text_features(support.classes)
     views = training_views(support, form.augment)  # (n, c, D)
-    pool, labels = views.flatten(0, 1), support.labels.repeat_interleave(views.shape[1])
+    pool, labels = normalize(views.flatten(0, 1), dim=-1), support.labels.repeat_interleave(views.shape[1])
     weight = text.clone().requires_grad_()
-    price = class_prices(backbone.scale * normalize(pool, dim=-1) @ text.T, labels) if constrained else None
+    price = class_prices(backbone.scale * pool @ text.T, labels) if constrained else None
 
     def loss(features: Tensor, labels: Tensor) -> Tensor:
-        logits = backbone.scale * normalize(features, dim=-1) @ normalize(weight, dim=-1).T
+        logits = backbone.scale * features @ normalize(weight, dim=-1).T
         value = cross_entropy(logits, labels)
         return value if price is None else value + (price * (weight - text).square().sum(1)).mean()
 
-    optimiser = torch.optim.SGD([weight], form.lr, form.momentum)
+    optimiser = torch.optim.SGD([weight], form.lr, form.momentum, fused=True)
     train(loss, pool[:, None], labels, optimiser, batch=form.batch, epochs=form.epochs, rng=fork(rng))
     return weight.detach()
 
