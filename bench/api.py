@@ -137,6 +137,27 @@ class Classes:
         return replace(self, names=tuple(self.names[i] for i in order), rows=tuple(self.rows[i] for i in order))
 
 
+Images = Callable[[Sequence[tuple[int, Tensor]], tuple[float, float], float], Iterator[Tensor]]
+"""(epoch, rows (b,)) of every step, the crops' range of areas, the chance of a flip -> pixels (b, 3, H, W) of each.
+
+A picture's crop is a function of (seed, epoch, picture) alone; the next batches are made while one is used.
+"""
+
+
+class Checkpoints(Protocol):
+    """Where a long fit may put its state down and find it again."""
+
+    def due(self) -> bool:
+        """Whether it is time to save."""
+        ...
+
+    def save(self, step: int, tensors: Mapping[str, Tensor]) -> None: ...
+
+    def load(self) -> Mapping[str, Tensor] | None:
+        """The newest state of this very fit, None where there is none."""
+        ...
+
+
 @dataclass(frozen=True)
 class Support:
     """Labelled pictures a method may learn from, already encoded.
@@ -146,6 +167,8 @@ class Support:
     augment: copies -> (n, copies, D), features of seeded random crops and flips; (n, 1, D) where none can be made
         (a feature bundle), which the runner writes into the record.
     val: at most min(shots, 4) pictures a class, for methods that choose a hyper-parameter by them; never test data.
+    images: the pictures themselves, for methods that need pixels; None for the others and for a feature bundle.
+    checkpoints: where a fit of many steps keeps its state; None where nothing is kept.
     """
 
     classes: Classes
@@ -153,6 +176,8 @@ class Support:
     labels: Tensor
     augment: Callable[[int], Tensor]
     val: Support | None = None
+    images: Images | None = None
+    checkpoints: Checkpoints | None = None
 
 
 @dataclass(frozen=True)
@@ -179,10 +204,11 @@ class Batch:
 class Prompts(Protocol):
     """The differentiable text path for one list of classes: context vectors in, text features out."""
 
-    def __call__(self, context: Tensor) -> Tensor:
+    def __call__(self, context: Tensor, deep: Tensor | None = None) -> Tensor:
         """context (M, W), or (K, M, W) one for each class -> text features (K, D), not normalised.
 
         Several contexts at once, (B, 1, M, W) shared by the classes or (B, K, M, W), give (B, K, D).
+        deep: (depth, m, W) tokens that replace the first m context vectors at the entrance of the blocks 1 to depth.
         """
         ...
 
@@ -194,8 +220,11 @@ class Prompts(Protocol):
         ...
 
 
+Tower = Literal["image", "text"]
+
+
 class Backbone(Protocol):
-    """A vision-language model. Its parameters never require gradients unless a method unfreezes a copy of them."""
+    """A vision-language model. Its own parameters never require gradients: what learns is a `copy`."""
 
     name: str
     fingerprint: str
@@ -204,7 +233,7 @@ class Backbone(Protocol):
     offers: frozenset[str]  # what it can serve: features, views, pixels, text, images
 
     def text_features(self, classes: Classes, templates: Sequence[str] | None = None) -> Tensor:
-        """Unit text features (K, D), the normalised mean over `templates` (None: those of the classes)."""
+        """Unit text features (K, D), the normalised mean over `templates` (None: those of the classes); no gradient."""
         ...
 
     def embed(self, text: str) -> Tensor:
@@ -215,8 +244,38 @@ class Backbone(Protocol):
         """The path of "[start] [context of `length` tokens] [name] . [end]"; position: where the name stands."""
         ...
 
-    def encode_images(self, pixels: Tensor) -> Tensor:
-        """Image features (n, D), not normalised, of pixels (n, 3, H, W); differentiable."""
+    def encode_images(self, pixels: Tensor, tokens: Tensor | None = None) -> Tensor:
+        """Image features (n, D), not normalised, of pixels (n, 3, H, W); differentiable.
+
+        tokens: (depth, m, W) prompts behind the patches, `tokens[i]` put in at the entrance of block i.
+        """
+        ...
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Text features (n, D), not normalised; differentiable with respect to a copy's weights."""
+        ...
+
+    def weights(self, part: Literal["image", "text", "scale"]) -> dict[str, Tensor]:
+        """The parameters of the image tower, the text tower, or the logit scale, by name."""
+        ...
+
+    def copy(self, weights: Mapping[str, Tensor], recompute: bool = False) -> Backbone:
+        """The same model with these tensors in place of its own, the others shared; gradients reach those that learn.
+
+        recompute: keep less for the way back and compute it again there.
+        """
+        ...
+
+    def shape(self, tower: Tower) -> tuple[int, int]:
+        """Blocks and width of a tower that is a transformer; NotRunnable where it is not."""
+        ...
+
+    def add_branches(self, tower: Tower, branches: Sequence[Callable[[Tensor], Tensor]]) -> None:
+        """Change a copy: branch i adds (..., 3 W) to queries, keys and values, from block i's normalised tokens (..., W)."""
+        ...
+
+    def in_projections(self, tower: Tower) -> list[str]:
+        """The names of the weights (3 W, W) that those branches stand beside, block by block."""
         ...
 
 
@@ -325,6 +384,28 @@ def phase(name: str) -> Iterator[None]:
     finally:
         current.sync()
         current.seconds[name] = current.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+_progress: contextvars.ContextVar[Callable[[str, int, int], None] | None] = contextvars.ContextVar(
+    "progress", default=None
+)
+
+
+@contextlib.contextmanager
+def watched(show: Callable[[str, int, int], None]) -> Iterator[None]:
+    """Let `tick` inside this block call show(text, done, total)."""
+    token = _progress.set(show)
+    try:
+        yield
+    finally:
+        _progress.reset(token)
+
+
+def tick(text: str, done: int, total: int) -> None:
+    """Tell whoever watches how far a long fit has come; free of effect where nobody does."""
+    show = _progress.get()
+    if show is not None:
+        show(text, done, total)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
+from bench.api import NotRunnable
+
 KeysValues = list[tuple[Tensor, Tensor]]
 """Keys and values (B, H, P, d) of the shared tokens, layer by layer."""
 
@@ -51,10 +53,13 @@ class Packed:
     def __init__(self, tower: Any, rows: Sequence[Sequence[int]], chunk: int) -> None:
         self.tower, self.rows, self.chunk = tower, rows, chunk
 
-    def __call__(self, context: Tensor) -> Tensor:
-        """context (B, C, M, W) -> features (B, K, D), not normalised."""
+    def __call__(self, context: Tensor, deep: Tensor | None = None) -> Tensor:
+        """context (B, C, M, W) -> features (B, K, D), not normalised.
+
+        deep: (depth, m, W) tokens that take the place of the first m context vectors in the blocks 1 to depth.
+        """
         beginning, chunks, places = self.layout(context.shape[1] > 1, max(1, self.chunk // len(context)))
-        shared = self._beginning(beginning, context)
+        shared = self._beginning(beginning, context, deep)
         again = len(chunks) > 1 and torch.is_grad_enabled()
         found = [
             checkpoint(self._texts, part, context, shared, use_reentrant=False, preserve_rng_state=False)
@@ -103,11 +108,19 @@ class Packed:
         vectors = context[:, part.owner, part.vector] if context.shape[1] > 1 else context[:, 0, part.vector]
         return x.index_add(1, part.slots, vectors)
 
-    def _beginning(self, part: Chunk, context: Tensor) -> KeysValues:
+    def _beginning(self, part: Chunk, context: Tensor, deep: Tensor | None) -> KeysValues:
         """The shared tokens' keys and values; each sees itself and those before it."""
         x, blocks = self._embedded(part, context), self.tower.transformer.resblocks
         found: KeysValues = []
+        if deep is not None and (len(part.slots) < deep.shape[1] or len(deep) >= len(blocks)):
+            raise NotRunnable(
+                f"deep prompts of {deep.shape[1]} tokens in {len(deep)} further blocks do not fit {len(part.slots)} "
+                f"context vectors that the classes share and a text tower of {len(blocks)} blocks"
+            )
         for block in blocks:
+            if deep is not None and 1 <= len(found) <= len(deep):
+                places = part.slots[: deep.shape[1]]
+                x = x.index_copy(1, places, deep[len(found) - 1].expand(len(x), -1, -1))
             q, k, v = projected(block, block.ln_1(x))
             found.append((k, v))
             if block is not blocks[-1]:
@@ -133,8 +146,11 @@ def projected(block: Any, h: Tensor, ends: Tensor | None = None) -> tuple[Tensor
     def split(x: Tensor) -> Tensor:
         return x.unflatten(-1, (heads, -1)).transpose(-2, -3)
 
-    width = h.shape[-1]
-    if ends is None:
+    width, branch = h.shape[-1], getattr(block.attn, "branch", None)
+    if branch is not None:
+        q, k, v = (linear(h, weight, bias) + branch(h)).split(width, -1)
+        q = q if ends is None else q[:, ends]
+    elif ends is None:
         q, k, v = linear(h, weight, bias).split(width, -1)
     else:
         q = linear(h[:, ends], weight[:width], bias[:width])

@@ -78,6 +78,21 @@ def _plain(block: nn.Module) -> bool:
     )
 
 
+def encode_whole(model: Any, tokens: Tensor) -> Tensor:
+    """What model.encode_text gives for tokens (n, L) -> (n, D), gradients to every weight included.
+
+    Where the tower is causal and reads the end token, what stands behind the longest text's end is left out.
+    """
+    if path_of_model(model) not in ("packed", "truncated"):
+        return model.encode_text(tokens)
+    tower = text_tower(model)
+    ends = pooled_at(tower, tokens)
+    width = int(ends.max()) + 1
+    x = tower.token_embedding(tokens[:, :width]) + tower.positional_embedding[:width]
+    x = tower.ln_final(tower.transformer(x, attn_mask=tower.attn_mask[:width, :width]))
+    return project(tower, x[torch.arange(len(x), device=x.device), ends])
+
+
 class Texts:
     """A list of texts with places for context vectors, through one tower.
 
@@ -90,20 +105,25 @@ class Texts:
             raise UserError(f"{chunk} texts cannot pass the text tower together: set --text-chunk to 1 or more.")
         if not rows:
             raise UserError("a list of no classes has no text: give at least one class name.")
-        packed = path_of(tower) == "packed"
-        self._run: Callable[[Tensor], Tensor] = Packed(tower, rows, chunk) if packed else Padded(tower, rows, chunk)
+        self._run = Packed(tower, rows, chunk) if path_of(tower) == "packed" else Padded(tower, rows, chunk)
         self._blank = tower.positional_embedding.new_zeros(0, tower.positional_embedding.shape[1])
 
-    def __call__(self, context: Tensor | None = None) -> Tensor:
+    def __call__(self, context: Tensor | None = None, deep: Tensor | None = None) -> Tensor:
         """-> features (K, D), not normalised; (B, K, D) for a batch of contexts.
 
         context: (M, W) shared by all texts, (K, M, W) one for each, or (B, 1, M, W) and (B, K, M, W); None where the
-        texts have no places for one.
+        texts have no places for one. deep: (depth, m, W) tokens that take the place of the first m of them in the
+        blocks after the first.
         """
         given: Tensor = self._blank if context is None else context
-        if given.ndim == 4:
-            return self._run(given)
-        return self._run(given[None, None] if given.ndim == 2 else given[None])[0]
+        whole = given if given.ndim == 4 else given[None, None] if given.ndim == 2 else given[None]
+        if isinstance(self._run, Packed):
+            features = self._run(whole, deep)
+        elif deep is None:
+            features = self._run(whole)
+        else:
+            raise NotRunnable("this backbone's text tower carries no deep prompts: its blocks are not CLIP's")
+        return features if given.ndim == 4 else features[0]
 
 
 class PromptPath:
@@ -143,9 +163,12 @@ class PromptPath:
             rows.append(row)
         self.texts = Texts(tower, rows, chunk)
 
-    def __call__(self, context: Tensor) -> Tensor:
-        """context (M, W) shared, (K, M, W), or (B, 1, M, W) -> text features (K, D) or (B, K, D), not normalised."""
-        features = self.texts(context)
+    def __call__(self, context: Tensor, deep: Tensor | None = None) -> Tensor:
+        """context (M, W) shared, (K, M, W), or (B, 1, M, W) -> text features (K, D) or (B, K, D), not normalised.
+
+        deep: (depth, m, W) as in `Texts`.
+        """
+        features = self.texts(context, deep)
         self.count(features[..., 0].numel(), 0)
         if features.requires_grad:
             features.register_hook(lambda slope: self.count(0, slope[..., 0].numel()))

@@ -1,0 +1,81 @@
+"""Where a long fit keeps its state, so that a killed run goes on where it was.
+
+One folder a fit, named by the hash of all that determines the fit; in it at most `KEEP` files, each written to a
+temporary name, synced and renamed. safetensors with the fit's hash inside: a file of another fit is never taken up.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+KEEP = 2
+"""Files a fit keeps: the newest, and the one before it in case the newest is damaged."""
+
+
+class Checkpoints:
+    """The checkpoints of one fit; implements `bench.api.Checkpoints`.
+
+    every: seconds between two saves. notes: sentences about what could not be read or written; a fit goes on without.
+    """
+
+    def __init__(self, root: Path, fit: str, every: float = 60.0) -> None:
+        self.folder, self.fit, self.every = root / fit, fit, every
+        self.notes: list[str] = []
+        self._last = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether it is time to save."""
+        return time.monotonic() - self._last >= self.every
+
+    def load(self) -> dict[str, Tensor] | None:
+        """What the newest readable file of this fit holds."""
+        for path in reversed(self._files()):
+            try:
+                with safe_open(path, framework="pt") as file:
+                    if (file.metadata() or {}).get("fit") == self.fit:
+                        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
+                self._note(f"checkpoint {path} belongs to another fit and was left alone")
+            except (OSError, SafetensorError) as error:
+                self._note(f"checkpoint {path} cannot be read ({error}) and was left alone")
+        return None
+
+    def save(self, step: int, tensors: Mapping[str, Tensor]) -> None:
+        """Keep these tensors as the state after `step` steps; a full disk costs the checkpoint and not the fit."""
+        self._last = time.monotonic()
+        temporary = self.folder / f".{step:09d}.{os.getpid()}.part"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            content = save(
+                {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, {"fit": self.fit}
+            )
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.folder / f"{step:09d}.safetensors")
+            for old in self._files()[:-KEEP]:
+                old.unlink()
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            self._note(
+                f"checkpoints cannot be written to {self.folder} ({error.strerror}): a killed fit would begin anew"
+            )
+
+    def clear(self) -> None:
+        """The fit is done and its result stored."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("[0-9]*.safetensors"))
+
+    def _note(self, sentence: str) -> None:
+        if sentence not in self.notes:
+            self.notes.append(sentence)
