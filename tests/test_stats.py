@@ -5,11 +5,12 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from bench import stats
+from bench.stats.pairs import restricted_variance
 
 # -- crossed ----------------------------------------------------------------------------------------------------------
 
@@ -95,6 +96,42 @@ def test_swapping_flips_the_sign_and_no_order_matters(d, random):
     assert one.df >= 1
 
 
+def test_entries_that_vary_have_a_width_where_all_means_agree():
+    # rows and columns all have mean 1/2; residuals +-1/2, so vi = 1 / 1 / 4 and the variance is theirs
+    found = stats.crossed([[1, 0], [0, 1]])
+    assert (found.mean, found.se, found.df) == (0.5, 0.5, 1)
+
+
+# -- the accuracy of one method ---------------------------------------------------------------------------------------
+
+
+def test_an_accuracy_has_the_crossed_interval_cut_to_what_is_possible():
+    # 8 of 10 right: se^2 = 0.16 / 9, t_9 = 2.26216, half = 0.301621
+    found = stats.accuracy([[1] * 8 + [0] * 2])
+    assert (found.mean, found.low, found.high) == (0.8, pytest.approx(0.498379, abs=1e-6), 1.0)
+    wider = stats.accuracy([[1] * 8 + [0] * 2, [1, 0, 1, 1, 1, 1, 0, 1, 1, 1]], level=0.99)
+    assert wider.low == stats.crossed([[1] * 8 + [0] * 2, [1, 0, 1, 1, 1, 1, 0, 1, 1, 1]], level=0.99).low
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_all_right_or_all_wrong_has_the_exact_binomial_interval_of_its_images(seeds):
+    known = pytest.importorskip("statsmodels.stats.proportion").proportion_confint
+    for right in (1, 0):
+        found = stats.accuracy(np.full((seeds, 10), right))
+        assert (found.low, found.high) == pytest.approx(known(10 * right, 10, method="beta"))
+    assert stats.accuracy(np.ones((seeds, 10))).low == pytest.approx(0.6915, abs=5e-5)
+
+
+def test_one_answer_may_have_any_accuracy():
+    found = stats.accuracy([[1]])
+    assert (found.low, found.high) == (0, 1)
+
+
+def test_an_accuracy_is_made_of_right_and_wrong():
+    with pytest.raises(ValueError, match="right"):
+        stats.accuracy([[1, -1]])
+
+
 # -- pairs ------------------------------------------------------------------------------------------------------------
 
 
@@ -160,52 +197,117 @@ def test_mcnemar_agrees_with_statsmodels():
         assert stats.mcnemar(*discordant(gained, lost, 5, 3)).p == pytest.approx(min(1, expected))
 
 
-def test_mcnemar_wants_two_vectors_of_the_same_images():
-    with pytest.raises(ValueError, match="two vectors"):
-        stats.mcnemar([True], [True, False])
+ZSCORES = [
+    (150, 86, 17.3559, 16.8178, 3.0993e-5, 4.115e-5),  # Agresti 1990
+    (121, 59, 21.35556, 20.67222, 3.815136e-06, 5.450095e-06),
+]
 
 
-# -- Holm -------------------------------------------------------------------------------------------------------------
-
-
-def test_holm_gives_the_hand_computed_answer_in_the_order_given():
-    # sorted 0.01, 0.02, 0.03, 0.04 times 4, 3, 2, 1 = 0.04, 0.06, 0.06, 0.04; never below the one before
-    assert stats.holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
-    assert stats.holm([]).tolist() == []
-    assert stats.holm([0.9, 0.8]) == pytest.approx([1, 1])
-
-
-def test_holm_gives_the_answer_of_demsar_2006():
-    z = np.array([2.416, 2.342, 0.512])
-    raw = np.array([math.erfc(v / math.sqrt(2)) for v in z])
-    assert raw == pytest.approx([0.0157, 0.0192, 0.608], abs=1e-3)
-    assert stats.holm(raw) == pytest.approx([3 * raw[0], 3 * raw[0], raw[2]])
-
-
-vectors = hnp.arrays(float, st.integers(1, 20), elements=st.floats(0, 1))
+@pytest.mark.parametrize(("gained", "lost", "chi2", "corrected", "p", "p_corrected"), ZSCORES)
+def test_the_score_of_no_difference_is_that_of_mcnemar(gained, lost, chi2, corrected, p, p_corrected):
+    z = stats.score(gained, lost, 794 + 570 + gained + lost)
+    assert z**2 == pytest.approx(chi2, abs=5e-5)
+    assert math.erfc(z / math.sqrt(2)) == pytest.approx(p, rel=1e-4)
+    z -= 1 / math.sqrt(gained + lost)  # the continuity correction: |gained - lost| - 1
+    assert z**2 == pytest.approx(corrected, abs=5e-5)
+    assert math.erfc(z / math.sqrt(2)) == pytest.approx(p_corrected, rel=2e-4)
 
 
 @settings(deadline=None)
-@given(vectors)
-def test_holm_is_monotone_and_never_below_the_raw_p(p):
-    adjusted = stats.holm(p)
-    assert (adjusted >= p).all()
-    assert (adjusted <= 1).all()
-    assert (np.diff(adjusted[np.argsort(p, kind="stable")]) >= 0).all()
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(1, 60), st.floats(-0.9, 0.9))
+def test_the_restricted_variance_is_that_of_the_likeliest_rates(gained, lost, rest, difference):
+    """The log likelihood of rates (q + difference, q) of gains and losses, looked through on a fine grid of q."""
+    n = gained + lost + rest
+    q = np.linspace(max(0, -difference), (1 - difference) / 2, 20001)[1:-1]
+    likelihood = gained * np.log(q + difference) + lost * np.log(q) + rest * np.log(1 - 2 * q - difference)
+    best = q[likelihood.argmax()]
+    assert restricted_variance(gained, lost, n, difference) == pytest.approx(
+        2 * best + difference - difference**2, abs=5e-4
+    )
 
 
-def test_holm_agrees_with_statsmodels():
-    known = pytest.importorskip("statsmodels.stats.multitest")
+def test_the_interval_of_no_discordant_pair_has_a_width():
+    # z^2 = 3.841459: the root of n x = z^2 (1 - x), here 3.841459 / 253.841459
+    found = stats.mcnemar(*discordant(0, 0, 200, 50))
+    assert (found.low, found.high) == pytest.approx((-0.0151333, 0.0151333), abs=1e-7)
+
+
+@pytest.mark.parametrize("wrong", [([True], [True, False]), ([], []), ([0.5], [1]), ([math.nan], [1]), ([[1]], [[1]])])
+def test_mcnemar_wants_two_vectors_of_right_and_wrong(wrong):
+    with pytest.raises(ValueError, match=r"vector|right"):
+        stats.mcnemar(*wrong)
+
+
+# -- the difference by the form of the data ---------------------------------------------------------------------------
+
+
+def test_one_row_of_answers_is_tested_exactly():
+    a, b = discordant(30, 12, 101, 33)
+    found, known = stats.difference(stats.paired(a[None], b[None])), stats.mcnemar(a, b)
+    assert (found.mean, found.low, found.high, found.p) == (known.difference, known.low, known.high, known.p)
+    assert found.se == stats.crossed(stats.paired(a[None], b[None])).se
+
+
+@pytest.mark.parametrize("d", [HAND, [[0.5, 0.25, -0.5]], [[1.0, 0.0, -1.0]] * 2])
+def test_several_seeds_or_means_over_tasks_have_crossed_variance(d):
+    assert stats.difference(d, 0.9) == stats.crossed(d, 0.9)
+
+
+@settings(deadline=None)
+@given(matrices, st.floats(0.5, 0.98))
+def test_a_higher_level_has_a_wider_interval(d, level):
+    narrow, wide = stats.difference(d, level), stats.difference(d, level + 0.01)
+    assert wide.low <= narrow.low <= narrow.mean <= narrow.high <= wide.high
+
+
+# -- practical equivalence --------------------------------------------------------------------------------------------
+
+
+def test_equivalence_agrees_with_statsmodels():
+    known = pytest.importorskip("statsmodels.stats.weightstats").ttost_paired
     rng = np.random.default_rng(0)
-    for m in range(1, 21):
-        p = np.round(rng.random(m) ** 3, 2)  # small ones and ties among them
-        assert stats.holm(p) == pytest.approx(known.multipletests(p, method="holm")[1])
+    for n, margin in itertools.product((5, 50, 500), (0.005, 0.05)):
+        a, b = rng.random(n), rng.random(n)
+        assert stats.tost([a - b], margin) == pytest.approx(known(a, b, -margin, margin)[0])
 
 
-@pytest.mark.parametrize("wrong", [[math.nan], [-0.1], [1.1], [[0.1]]])
-def test_holm_refuses_what_is_no_p_value(wrong):
-    with pytest.raises(ValueError, match="p-values"):
-        stats.holm(wrong)
+def test_equivalence_of_deterministic_methods_is_by_the_score_of_the_margins():
+    # none of 1000 differs; were the difference 0.005, a pair's variance would be 0.005 * 0.995: z = 5 / sqrt(4.975)
+    assert stats.tost(np.zeros((1, 1000))) == pytest.approx(0.0125, abs=5e-5)
+    one = np.zeros((1, 1000))
+    one[0, 0] = 1
+    assert stats.tost(one) == pytest.approx(math.erfc(stats.score(1, 0, 1000, 0.005) / -math.sqrt(2)) / 2)
+    assert stats.tost(one) > stats.tost(np.zeros((1, 1000)))
+    assert stats.tost(one) == pytest.approx(stats.tost(-one))
+
+
+def test_equivalence_where_nothing_varies_counts_images():
+    assert stats.tost(np.zeros((3, 1000))) == pytest.approx(0.995**1000)
+    assert stats.tost(np.zeros((3, 10))) == pytest.approx(0.995**10)
+    assert stats.tost(np.full((3, 10), 0.5), 0.6) == pytest.approx((0.4 / 0.5) ** 10)
+    assert stats.tost(np.full((3, 10), 0.5), 0.4) == 1
+    assert stats.tost(np.ones((3, 10))) == 1
+    assert stats.tost(np.zeros((4, 1)), 0.5) == 0.5**4
+    assert stats.tost([[0.5]]) == 0.5
+
+
+@settings(deadline=None)
+@given(hnp.arrays(np.int8, st.tuples(st.integers(1, 4), st.integers(2, 30)), elements=st.integers(-1, 1)))
+def test_equivalent_is_what_has_its_interval_within_the_margins(d):
+    found = stats.difference(d, 1 - 2 * 0.05)
+    assume(found.se > 0)
+    for margin in (0.1, 0.3, 0.9):
+        gap = margin - max(-found.low, found.high)
+        if abs(gap) > 1e-6:
+            assert (stats.tost(d, margin) <= 0.05) == (gap > 0)
+    assert stats.tost(d, 0.2) == pytest.approx(stats.tost(-d.astype(int), 0.2))
+    assert stats.tost(d, 0.3) <= stats.tost(d, 0.2)
+
+
+@pytest.mark.parametrize("margin", [0, -0.1, 1, math.nan])
+def test_a_margin_is_a_share(margin):
+    with pytest.raises(ValueError, match="margin"):
+        stats.tost(HAND, margin)
 
 
 # -- calibration ------------------------------------------------------------------------------------------------------
@@ -304,44 +406,65 @@ def test_the_mean_over_tasks_is_the_mean_of_the_means_and_tasks_have_no_order(si
         assert again.se == pytest.approx(found.se, abs=1e-9)
 
 
-# -- simulations ------------------------------------------------------------------------------------------------------
+# -- H, the harmonic mean of base and new -----------------------------------------------------------------------------
 
 
-def differences(rng, seeds: int, seed_sd: float, n: int = 1000, agree: float = 0.9):
-    """d (S, n) of two equally good methods: images differ in difficulty, seeds shift one method's accuracy."""
-    ability = rng.normal(0, seed_sd, (seeds, 1))
-    taste = rng.normal(0, 0.1, (1, n))  # what one method likes about an image
-    up = np.clip((1 - agree) / 2 + (ability + taste) / 2, 0, 1)
-    down = np.clip((1 - agree) / 2 - (ability + taste) / 2, 0, 1)
-    u = rng.random((seeds, n))
-    return (u < up).astype(float) - ((u >= up) & (u < up + down))
+def test_the_interval_of_h_is_the_hand_computed_one():
+    # B = 3/4, M = 1/2: H = 0.6, dH/dB = 2/4 / (5/4)^2 = 0.32, dH/dM = 2 * 9/16 / (5/4)^2 = 0.72
+    # y = 0.6 + 6 * 0.32 (x - 3/4) / 4: 0.72 three times, 0.24;  0.6 + 6 * 0.72 (x - 1/2) / 2: 1.68, -0.48
+    # variance: (3 * 0.0144 + 0.1296 + 2 * 1.1664) / 5 / 6 = 0.08352
+    base, new = [([[1, 1, 1, 0]], "abcd")], [([[1, 0]], "ef")]
+    assert stats.harmonic_spread(base, new)[0] == pytest.approx([0.72, 0.72, 0.72, 0.24, 1.68, -0.48])
+    found = stats.harmonic(base, new)
+    assert (found.mean, found.se, found.df) == (pytest.approx(0.6), pytest.approx(math.sqrt(0.08352)), pytest.approx(5))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("seeds", "seed_sd"), [(3, 0.01), (3, 0.024), (5, 0.01), (10, 0.024)])
-def test_false_alarms_are_about_as_rare_as_promised(seeds, seed_sd):
-    rng, runs = np.random.default_rng(1), 5000
-    alarms = np.mean([stats.crossed(differences(rng, seeds, seed_sd)).p < 0.05 for _ in range(runs)])
-    assert 0.02 <= alarms <= 0.07
-    one_seed = []
-    for _ in range(300):
-        d = differences(rng, 1, seed_sd)[0]
-        one_seed.append(stats.mcnemar(d > 0, d < 0).p < 0.05)
-    assert np.mean(one_seed) > 0.1  # what a single seed would have claimed
+def test_the_delta_method_agrees_with_the_jackknife():
+    """H without each image in turn, base and new apart (Efron and Stein, Annals of Statistics 9, 1981)."""
+    rng = np.random.default_rng(0)
+    base, new = (rng.random(300) < 0.8) * 1.0, (rng.random(200) < 0.4) * 1.0
+
+    def h(b, m):
+        return 2 * b.mean() * m.mean() / (b.mean() + m.mean())
+
+    over_base = np.array([h(np.delete(base, i), new) for i in range(300)])
+    over_new = np.array([h(base, np.delete(new, i)) for i in range(200)])
+    variance = 299 * over_base.var() + 199 * over_new.var()
+    found = stats.harmonic([(base[None], range(300))], [(new[None], range(300, 500))])
+    assert found.mean == pytest.approx(h(base, new))
+    assert found.se == pytest.approx(math.sqrt(variance), rel=0.01)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("overlap", [0, 100, 200])
-def test_the_interval_of_the_mean_over_tasks_covers(overlap):
-    """Two tasks of 200 images, accuracies 0.8 and 0.4, the first `overlap` scenes shown by both, 4 seeds."""
-    rng, runs, truth, covered = np.random.default_rng(2), 4000, 0.6, 0
-    for _ in range(runs):
-        scene, shift = rng.normal(0, 0.15, 400), rng.normal(0, 0.02, (4, 1))
-        ids = range(200), range(200 - overlap, 400 - overlap)
-        tasks = [
-            ((rng.random((4, 200)) < np.clip(base + scene[list(i)] + shift, 0, 1)) * 1.0, i)
-            for base, i in zip((0.8, 0.4), ids, strict=True)
-        ]
-        found = stats.pooled(tasks)
-        covered += found.low <= truth <= found.high
-    assert 0.93 <= covered / runs <= 0.98
+accuracies = hnp.arrays(np.int8, st.tuples(st.just(2), st.integers(1, 6)), elements=st.integers(0, 1))
+
+
+@settings(deadline=None)
+@given(st.lists(accuracies, min_size=2, max_size=5), st.data())
+def test_h_is_the_harmonic_mean_of_averages_whatever_the_order(answers, data):
+    tasks = [(x, [f"{t}/{i}" for i in range(x.shape[1])]) for t, x in enumerate(answers)]
+    cut = data.draw(st.integers(1, len(tasks) - 1))
+    base, new = tasks[:cut], tasks[cut:]
+    b, m = (np.mean([x.mean() for x, _ in part]) for part in (base, new))
+    found = stats.harmonic(base, new)
+    assert found.mean == pytest.approx(2 * b * m / (b + m) if b + m else 0)
+    assert stats.harmonic(new, base).mean == pytest.approx(found.mean)
+    assert stats.harmonic(new[::-1], base[::-1]).se == pytest.approx(found.se, abs=1e-9)
+
+
+def test_two_methods_differ_in_h_by_their_linearised_answers():
+    rng = np.random.default_rng(1)
+    one, other = ((rng.random((3, 50)) < p) * 1.0 for p in (0.8, 0.5))
+    base, new = range(30), range(30, 50)
+    a = stats.harmonic_spread([(one[:, :30], base)], [(one[:, 30:], new)])
+    b = stats.harmonic_spread([(other[:, :30], base)], [(other[:, 30:], new)])
+    found = stats.difference(stats.paired(a, b))
+    assert found.mean == pytest.approx(a.mean() - b.mean())
+    assert stats.difference(stats.paired(a, a)).p == 1
+
+
+def test_h_needs_accuracies_of_both_kinds():
+    with pytest.raises(ValueError, match="base and new"):
+        stats.harmonic([], [([[1]], "a")])
+    with pytest.raises(ValueError, match="accuracies"):
+        stats.harmonic([([[-1]], "b")], [([[1]], "a")])
+    assert stats.harmonic([([[0, 0]], "ab")], [([[0, 0]], "cd")]).high == 0

@@ -73,9 +73,11 @@ def parts(d: NDArray[np.float64]) -> tuple[float, float, float]:
 def satterthwaite(vs: float, ve: float, vi: float, seeds: int, n: int) -> tuple[float, float]:
     """The variance of the mean and its degrees of freedom, as `crossed` says.
 
-    In tables of a few entries rows and columns can agree exactly though entries vary: then the residuals speak.
+    In tables of a few entries, rows and columns can agree but for rounding though entries vary: then the residuals speak.
     """
-    variance = max(vs - vi, 0.0) + ve or vi
+    variance = max(vs - vi, 0.0) + ve
+    if variance < 1e-12 * vi:
+        variance = vi
     below = (vs**2 / (seeds - 1) if seeds > 1 else 0.0) + (ve**2 / (n - 1) if n > 1 else 0.0)
     below += vi**2 / ((seeds - 1) * (n - 1)) if seeds > 1 and n > 1 else 0.0
     return variance, max(1.0, variance**2 / below) if below else 1.0
