@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from rich.table import Table
 import methods  # noqa: F401  fills the registry
 from bench import cards, provenance, readers, records, report, tune
 from bench.api import METHODS, Form, Record, Suite, UserError, nearest
+from bench.backbone.text import CHUNK
 
 REFERENCE = "zero-shot"
 VIEW_REFERENCES = ("view-mean", "view-mean-confident")
@@ -78,7 +80,28 @@ def parser() -> argparse.ArgumentParser:
 
     lists = commands.add_parser("list", help="what there is")
     lists.add_argument("what", choices=["methods", "datasets", "suites", "backbones"])
+    lists.add_argument(
+        "--architectures", action="store_true", help="with backbones: every architecture of open_clip and its text path"
+    )
     lists.set_defaults(command=list_command)
+
+    cache = commands.add_parser("cache", help="what is encoded already: list it, or remove it")
+    actions = cache.add_subparsers(required=True, metavar="ACTION")
+    listing = actions.add_parser(
+        "list", help="every entry: what it holds, its size, what it took, when it was last used"
+    )
+    _cache_place(listing)
+    listing.set_defaults(command=cache_list_command)
+    clear = actions.add_parser("clear", help="remove entries, and what dead processes left behind")
+    clear.add_argument("names", nargs="*", metavar="NAME", help="data sets, ids (or their beginnings), or all")
+    clear.add_argument(
+        "--older-than",
+        type=amount,
+        metavar="DAYS",
+        help="only what was not used for so long; without a NAME, all of it",
+    )
+    _cache_place(clear)
+    clear.set_defaults(command=cache_clear_command)
 
     choose = commands.add_parser(
         "tune", help="choose hyper-parameters for an embedded backbone on the validation suite"
@@ -97,12 +120,52 @@ def parser() -> argparse.ArgumentParser:
 
 def _common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--backbone", metavar="NAME", help="instead of the suite's; see `list backbones`")
-    command.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+    command.add_argument(
+        "--device", default="cpu", help="cpu, cuda, cuda:N, or auto for cuda where there is one (default: cpu)"
+    )
+    command.add_argument(
+        "--precision",
+        default="fp32",
+        choices=["fp32", "bf16", "fp16"],
+        help="of the image tower; the text tower is always in fp32 (default: fp32)",
+    )
+    command.add_argument(
+        "--text-chunk",
+        type=count,
+        default=CHUNK,
+        metavar="N",
+        help=f"classes that pass the text tower together; bounds memory, not results (default: {CHUNK})",
+    )
+    _cache_place(command)
+    command.add_argument(
+        "--cache-limit",
+        type=amount,
+        metavar="GB",
+        help="remove what was used least recently, but nothing of this run, to stay below (default: no limit)",
+    )
+    command.add_argument("--data-root", type=Path, metavar="DIR", help="the folder that holds the data sets on disk")
+
+
+def _cache_place(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--results", type=Path, default=Path("results"), metavar="DIR", help="where cells and tables go"
     )
     command.add_argument("--cache", type=Path, metavar="DIR", help="where encoded pictures go (default: RESULTS/cache)")
-    command.add_argument("--data-root", type=Path, metavar="DIR", help="the folder that holds the data sets on disk")
+
+
+def cache_folder(args: argparse.Namespace) -> Path:
+    return args.cache or args.results / "cache"
+
+
+def amount(text: str) -> float:
+    """A number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number above 0, not {text!r}")
+    return value
 
 
 def count(text: str) -> int:
@@ -263,7 +326,7 @@ def on_bundle(suite: Suite, file: Path):
 def make_runner(args: argparse.Namespace, suite: Suite, observer: Any):
     """The runner for these options; a feature bundle stands in for the suite's data and backbone."""
     from bench import backbone
-    from bench.cache import Cache
+    from bench.cache import GB, Cache
     from bench.features import Features
     from bench.runner import Runner
 
@@ -272,8 +335,9 @@ def make_runner(args: argparse.Namespace, suite: Suite, observer: Any):
         suite, bundle = on_bundle(suite, args.features)
         model: Any = backbone.Stored(f"features:{bundle.card.name}", bundle.text, bundle.scale, bundle.fingerprint)
     else:
-        model = backbone.load(args.backbone or suite.backbone, args.device)
-    features = Features(model, Cache(args.cache or args.results / "cache"), observer.step)
+        model = backbone.load(args.backbone or suite.backbone, args.device, args.precision, args.text_chunk)
+    limit = None if args.cache_limit is None else int(args.cache_limit * GB)
+    features = Features(model, Cache(cache_folder(args), limit), observer.step)
     runner = Runner(features, args.results, args.data_root, suite.views, bundle, provenance.command(), observer)
     return runner, suite
 
@@ -377,16 +441,58 @@ def list_command(args: argparse.Namespace) -> int:
                 str(suite.seeds),
             )
     else:
-        from bench.backbone import EMBEDDED
+        from bench.backbone import EMBEDDED, architectures, text_path
 
-        table = Table("backbone", "what it is")
+        table = Table("backbone", "what it is", "text path")
         for name, text in EMBEDDED.items():
-            table.add_row(name, text)
-        table.add_row(
-            "ARCHITECTURE:WEIGHTS", "any model of open_clip, such as ViT-B-16:openai; WEIGHTS is a tag or a path"
-        )
+            table.add_row(name, text, text_path(name))
+        about = "any model of open_clip, such as ViT-B-16:openai; WEIGHTS is a tag or a path"
+        table.add_row("ARCHITECTURE:WEIGHTS", about, "" if args.architectures else "see --architectures")
+        for name in architectures() if args.architectures else ():
+            table.add_row(name, "", text_path(name))
     console.print(table)
     return 0
+
+
+def cache_at(args: argparse.Namespace):
+    from bench.cache import Cache
+
+    folder = cache_folder(args)
+    if not folder.is_dir():
+        raise UserError(f"there is no cache folder {folder}: name it by --cache DIR, or its results by --results DIR.")
+    return Cache(folder)
+
+
+def cache_list_command(args: argparse.Namespace) -> int:
+    entries = cache_at(args).entries()
+    table = Table("id", "data set", "what", "backbone", "shape", "size", "took", "last used")
+    for entry in entries:
+        key = entry.key
+        what = str(key.get("what", "damaged")) + (f", seed {key['seed']}" if "seed" in key else "")
+        model = ", ".join(str(key[name]) for name in ("backbone", "precision") if name in key)
+        shape = " x ".join(map(str, entry.shape))
+        used = datetime.fromtimestamp(entry.used).strftime("%Y-%m-%d %H:%M")
+        table.add_row(entry.id, entry.dataset, what, model, shape, size(entry.bytes), f"{entry.seconds:.1f} s", used)
+    console = Console()
+    console.print(table)
+    total = f"{len(entries)} entries, {size(sum(entry.bytes for entry in entries))}"
+    console.print(f"{total}, {sum(entry.seconds for entry in entries):.1f} s of encoding", highlight=False)
+    return 0
+
+
+def cache_clear_command(args: argparse.Namespace) -> int:
+    names = args.names or (["all"] if args.older_than is not None else [])
+    if not names:
+        raise UserError("say what to clear: the name of a data set, the id of an entry, all, or --older-than DAYS.")
+    removed = cache_at(args).clear(names, (args.older_than or 0.0) * 86400)
+    Console().print(f"removed {len(removed)} entries, {size(sum(entry.bytes for entry in removed))}", highlight=False)
+    return 0
+
+
+def size(count: int) -> str:
+    """Bytes in units that people read."""
+    unit, name = next(pair for pair in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if count >= pair[0] or pair[1] == "kB")
+    return f"{count / unit:.1f} {name}"
 
 
 def tune_command(args: argparse.Namespace) -> int:

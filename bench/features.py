@@ -7,30 +7,53 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bench import sampling
-from bench.api import Batch, Classes, Support, phase
-from bench.backbone import Crops, OpenClip, Stored
+from bench import provenance, sampling
+from bench.api import Batch, Classes, Support, UserError
+from bench.backbone import Crops, OpenClip, Stored, transforms
 from bench.cache import Cache, Entry
+from bench.meter import aside
 from bench.readers import Rows
 
 ENCODE = 512  # pictures or views that pass the image tower together
 SUPPORT_CROPS = Crops(interpolation="bicubic")  # the CoOp line's training augmentation
 VIEW_CROPS = Crops()  # TPT's views
+DRAWING = tuple(Path(str(module.__file__)) for module in (sampling, transforms))
+"""The code that decides what the image tower sees; its hash is part of every entry's key."""
 
 
 @dataclass
 class Encoded:
-    """What encoding one set of rows cost: seconds as measured when it was done, now or by an earlier run."""
+    """What was encoded for a set of rows, by name, and what that cost."""
 
-    seconds: float = 0.0
+    entries: dict[str, Entry] = field(default_factory=dict)
     forwards: int = 0
     augmented: bool = False  # random crops of the support were asked for
+
+    @property
+    def seconds(self) -> float:
+        """As measured when it was done, now or by an earlier run."""
+        return sum(entry.seconds for entry in self.entries.values())
+
+    @property
+    def found(self) -> dict[str, bool]:
+        """Whether the cache had it."""
+        return {name: not entry.fresh for name, entry in self.entries.items()}
+
+    @property
+    def machines(self) -> set[str]:
+        """Where the seconds were measured."""
+        return {str(entry.about["machine"]) for entry in self.entries.values()}
+
+    def add(self, name: str, other: Encoded) -> None:
+        self.entries |= {f"{name}{what}": entry for what, entry in other.entries.items()}
+        self.forwards += other.forwards
 
 
 @dataclass
@@ -53,7 +76,7 @@ class Features:
                 out[start : start + len(encoded)] = encoded.numpy()
 
         entry = self._entry(rows, dataset, {"what": "test transform"}, (len(rows.ids), backbone.dim), fill)
-        return _tensor(entry), Encoded(entry.seconds, len(rows.ids))
+        return _tensor(entry), Encoded({"test transform": entry}, len(rows.ids))
 
     def crops(
         self, rows: Rows, dataset: str, count: int, recipe: Crops, seed: int, purpose: str
@@ -71,7 +94,7 @@ class Features:
 
         key = {"what": purpose, "recipe": asdict(recipe), "seed": seed}
         entry = self._entry(rows, dataset, key, (len(rows.ids), count, backbone.dim), fill)
-        return _tensor(entry), Encoded(entry.seconds, len(rows.ids) * count)
+        return _tensor(entry), Encoded({purpose: entry}, len(rows.ids) * count)
 
     def support(
         self, rows: Rows, val: Rows | None, classes: Classes, dataset: str, seed: int
@@ -84,17 +107,15 @@ class Features:
             cost.augmented = True
             if rows.features is not None:
                 return features[:, None].to(device)
-            with phase("encode"):
+            with aside("encode"):
                 crops, spent = self.crops(rows, dataset, copies, SUPPORT_CROPS, seed, "support crops")
-            cost.seconds += spent.seconds
-            cost.forwards += spent.forwards
+            cost.add(f"{copies} ", spent)
             return crops.to(device)
 
         held = None
         if val is not None and len(val.ids):
             held_features, spent = self.plain(val, dataset)
-            cost.seconds += spent.seconds
-            cost.forwards += spent.forwards
+            cost.add("validation, ", spent)
             held = Support(
                 classes,
                 held_features.to(device),
@@ -115,7 +136,7 @@ class Features:
         crops = None
         if "views" in needs:
             crops, spent = self.crops(rows, dataset, views - 1, VIEW_CROPS, view_seed, "views")
-            cost = Encoded(cost.seconds + spent.seconds, cost.forwards + spent.forwards)
+            cost.add("", spent)
 
         opaque = tuple(hashlib.sha256(f"{dataset}\0{id_}".encode()).hexdigest()[:16] for id_ in rows.ids)
 
@@ -129,6 +150,8 @@ class Features:
                 if "pixels" in needs:
                     pixels = self._encoder().transform.test(rows.load(range(len(rows.ids))[part])).to(device)
                 yield Batch(opaque[part], plain, stack, pixels)
+                for entry in cost.entries.values():
+                    entry.release()
 
         return serve, cost
 
@@ -140,7 +163,12 @@ class Features:
     @torch.no_grad()
     def _encode(self, pixels: Tensor) -> Tensor:
         backbone = self._encoder()
-        return torch.cat([backbone.encode_images(chunk).float().cpu() for chunk in pixels.split(ENCODE)])
+        features = torch.cat([backbone.encode_images(chunk).cpu() for chunk in pixels.split(ENCODE)])
+        if not features.isfinite().all():
+            raise UserError(
+                f"image features of {backbone.name} in {backbone.precision} are not finite: use --precision fp32."
+            )
+        return features
 
     def _pictures(self, rows: Rows, dataset: str, size: int):
         for start in range(0, len(rows.ids), size):
@@ -148,9 +176,21 @@ class Features:
             yield start, rows.load(range(start, min(start + size, len(rows.ids))))
         self.tick(f"encoding {dataset}", len(rows.ids), len(rows.ids))
 
-    def _entry(self, rows: Rows, dataset: str, key: dict, shape: tuple[int, ...], fill) -> Entry:
-        whole = {**key, "backbone": self.backbone.fingerprint, "dataset": dataset, "rows": rows_hash(rows)}
-        return self.cache.array(whole, shape, fill)
+    def _entry(
+        self, rows: Rows, dataset: str, key: dict, shape: tuple[int, ...], fill, axis: int | None = None
+    ) -> Entry:
+        backbone = self.backbone
+        whole = {
+            **key,
+            "dataset": dataset,
+            "rows": rows_hash(rows),
+            "backbone": backbone.name,
+            "precision": backbone.precision,
+            "fingerprint": backbone.fingerprint,  # of weights, transform and precision
+            "code": provenance.code_hash(DRAWING),
+        }
+        machine = provenance.machine(str(backbone.device))
+        return self.cache.array(whole, shape, fill, axis=axis, about={"machine": machine})
 
 
 def rows_hash(rows: Rows) -> str:

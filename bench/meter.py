@@ -2,25 +2,37 @@
 
 Memory on the CPU is the kernel's own high-water mark of the resident set, reset at the start of the phase where the
 kernel allows it (Linux), else the largest of samples taken every 5 ms; on CUDA it is torch's peak. Either way the
-figure is what the phase added to what the process already held.
+figure is what the phase added to what the process already held, and what `aside` sets apart does not count.
 """
 
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.api import Phases, measured
+from bench.api import Phases, measured, phase
 
 MIB = 2**20
+
+
+class Gauge(Protocol):
+    """Bytes that the process holds: now, and at most since the last reset."""
+
+    how: str
+
+    def reset(self) -> None: ...
+    def now(self) -> int: ...
+    def peak(self) -> int: ...
 
 
 @dataclass
@@ -33,19 +45,63 @@ class Measure:
     parts: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass
+class _Memory:
+    """The largest peak over the stretches of a block, each above what was held when it began."""
+
+    gauge: Gauge
+    base: int = 0
+    most: int = 0
+
+    def start(self) -> None:
+        self.gauge.reset()
+        self.base = self.gauge.now()
+
+    def stop(self) -> None:
+        self.most = max(self.most, self.gauge.peak() - self.base)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        self.stop()
+        held = self.gauge.now()
+        try:
+            yield
+        finally:
+            self.gauge.reset()
+            self.base += self.gauge.now() - held
+
+
+_memory: contextvars.ContextVar[_Memory | None] = contextvars.ContextVar("memory", default=None)
+
+
 @contextlib.contextmanager
 def meter(device: torch.device) -> Iterator[Measure]:
     """Measure a block; the device is synchronised before the clock is read."""
     result = Measure()
     sync = synchroniser(device)
-    with _memory(device, result), measured(Phases(result.parts, sync)):
+    with _gauge(device) as gauge, measured(Phases(result.parts, sync)):
+        memory = _Memory(gauge)
+        token = _memory.set(memory)
         sync()
+        memory.start()
         start = time.perf_counter()
         try:
             yield result
         finally:
             sync()
             result.seconds = time.perf_counter() - start
+            memory.stop()
+            _memory.reset(token)
+            result.memory_mib, result.memory_how = memory.most / MIB, gauge.how
+
+
+@contextlib.contextmanager
+def aside(name: str) -> Iterator[None]:
+    """A part of a block that is not its own work, such as encoding that the cache spares: timed apart as `name`, its
+    memory not counted."""
+    memory = _memory.get()
+    with phase(name), contextlib.nullcontext() if memory is None else memory.paused():
+        yield
 
 
 def synchroniser(device: torch.device) -> Callable[[], None]:
@@ -65,27 +121,84 @@ def flops(block: Callable[[], object]) -> float:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
+# -- gauges -----------------------------------------------------------------------------------------------------------
+
+
 @contextlib.contextmanager
-def _memory(device: torch.device, result: Measure) -> Iterator[None]:
+def _gauge(device: torch.device) -> Iterator[Gauge]:
     if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        result.memory_how = "CUDA peak allocated (torch)"
-        try:
-            yield
-        finally:
-            result.memory_mib = (torch.cuda.max_memory_allocated(device) - before) / MIB
+        yield Cuda(device)
     elif _reset_high_water():
-        before = _status_kib("VmRSS")
-        result.memory_how = "CPU peak resident set (kernel, reset per phase)"
-        try:
-            yield
-        finally:
-            result.memory_mib = max(0.0, (_status_kib("VmHWM") - before) / 1024)
+        yield Kernel()
     else:
-        result.memory_how = "CPU peak resident set (sampled every 5 ms)"
-        with _sampled(result):
-            yield
+        with Sampled() as gauge:
+            yield gauge
+
+
+@dataclass(frozen=True)
+class Cuda:
+    """What torch's allocator has handed out."""
+
+    device: torch.device
+    how = "CUDA peak allocated (torch)"
+
+    def reset(self) -> None:
+        torch.cuda.reset_peak_memory_stats(self.device)
+
+    def now(self) -> int:
+        return torch.cuda.memory_allocated(self.device)
+
+    def peak(self) -> int:
+        return torch.cuda.max_memory_allocated(self.device)
+
+
+class Kernel:
+    """Linux's account of the resident set."""
+
+    how = "CPU peak resident set (kernel, reset per phase)"
+
+    def reset(self) -> None:
+        _reset_high_water()
+
+    def now(self) -> int:
+        return _status_kib("VmRSS") * 1024
+
+    def peak(self) -> int:
+        return _status_kib("VmHWM") * 1024
+
+
+class Sampled:
+    """The resident set, looked at every 5 ms by a thread."""
+
+    how = "CPU peak resident set (sampled every 5 ms)"
+
+    def __init__(self) -> None:
+        self._process, self._over, self._lock = psutil.Process(), threading.Event(), threading.Lock()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self.reset()
+
+    def __enter__(self) -> Sampled:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.005):
+            with self._lock:
+                self._most = max(self._most, self.now())
+
+    def reset(self) -> None:
+        with self._lock:
+            self._most = self.now()
+
+    def now(self) -> int:
+        return self._process.memory_info().rss
+
+    def peak(self) -> int:
+        return max(self._most, self.now())
 
 
 def _reset_high_water() -> bool:
@@ -101,23 +214,3 @@ def _status_kib(name: str) -> int:
         if line.startswith(name + ":"):
             return int(line.split()[1])
     raise LookupError(name)
-
-
-@contextlib.contextmanager
-def _sampled(result: Measure) -> Iterator[None]:
-    process, stop = psutil.Process(), threading.Event()
-    before = peak = process.memory_info().rss
-
-    def watch() -> None:
-        nonlocal peak
-        while not stop.wait(0.005):
-            peak = max(peak, process.memory_info().rss)
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-        result.memory_mib = (max(peak, process.memory_info().rss) - before) / MIB

@@ -57,6 +57,14 @@ def environment() -> dict[str, Any]:
     }
 
 
+def machine(device: str) -> str:
+    """What a time was measured on: the GPU, or the processor and its threads."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{environment()['processor']}, {threads} thread{'s' * (threads != 1)}"
+
+
 def _version(name: str) -> str | None:
     try:
         return metadata.version(name)

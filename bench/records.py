@@ -24,7 +24,7 @@ import struct
 import uuid
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import MISSING, fields, is_dataclass
 from datetime import UTC, datetime
@@ -106,18 +106,16 @@ def save(record: Record, root: str | Path, *, replace: bool = False) -> Path:
     temporary = None
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        sweep(root)
-        temporary = _temporary(place.parent)
+        sweep(place.parent)
+        temporary = new_temporary(place.parent)
         if arrays is not None:
             with open(temporary / "predictions.npz", "xb") as stream:
                 np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
-                _sync(stream)
+                sync(stream)
         with open(temporary / "cell.json", "x", encoding="utf-8") as stream:
             stream.write(content + "\n")
-            _sync(stream)
-        _sync_folder(temporary)
-        if _move(temporary, place, replace):
-            _sync_folder(place.parent)
+            sync(stream)
+        put(temporary, place, keep=lambda there: not replace and _is_done(there))
     except OSError as error:
         raise UserError(
             f"the results folder {root} cannot be written ({error.strerror or error}): mend that or name another one."
@@ -128,21 +126,28 @@ def save(record: Record, root: str | Path, *, replace: bool = False) -> Path:
     return place
 
 
-def _move(temporary: Path, place: Path, replace: bool) -> bool:
-    """Put the finished folder in place; False where a cell that is done stands there already."""
+def put(temporary: Path, place: Path, keep: Callable[[Path], bool]) -> None:
+    """Put a finished folder in its place; one that stands there makes room, unless it is to be kept."""
+    sync_folder(temporary)
     while True:
         try:
             temporary.rename(place)
-            return True
+            break
         except OSError:  # a rename onto a folder that is not empty fails, which makes this safe between processes
             if not place.is_dir():
                 raise
-        if not replace and _is_done(place):
-            return False
-        old = _temporary(place.parent)
-        with contextlib.suppress(FileNotFoundError):  # another process was faster
-            place.rename(old)  # onto an empty folder: allowed, and atomic
-        shutil.rmtree(old, ignore_errors=True)
+        if keep(place):
+            return
+        discard(place)
+    sync_folder(place.parent)
+
+
+def discard(place: Path) -> None:
+    """Remove a folder at once: no other process sees a part of it."""
+    old = new_temporary(place.parent)
+    with contextlib.suppress(FileNotFoundError):  # another process was faster
+        place.rename(old)  # onto an empty folder: allowed, and atomic
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _is_done(place: Path) -> bool:
@@ -152,16 +157,17 @@ def _is_done(place: Path) -> bool:
         return False
 
 
-def sweep(root: str | Path) -> None:
-    """Remove the temporary folders of processes of this machine that are dead."""
+def sweep(parent: Path) -> None:
+    """Remove the temporary folders in `parent` of processes of this machine that are dead."""
     here = _host()
-    for path in Path(root, "cells").glob(".tmp-*"):
+    for path in parent.glob(".tmp-*"):
         host, _, rest = path.name.removeprefix(".tmp-").rpartition("_")[0].rpartition("_")
         if host == here and rest.isdecimal() and not _alive(int(rest)):
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _temporary(parent: Path) -> Path:
+def new_temporary(parent: Path) -> Path:
+    """An empty folder that bears no result's name, beside the place that its content is for."""
     path = parent / f".tmp-{_host()}_{os.getpid()}_{uuid.uuid4().hex}"
     path.mkdir()
     return path
@@ -181,12 +187,13 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _sync(stream: Any) -> None:
+def sync(stream: Any) -> None:
+    """What was written is on the disk."""
     stream.flush()
     os.fsync(stream.fileno())
 
 
-def _sync_folder(path: Path) -> None:
+def sync_folder(path: Path) -> None:
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)

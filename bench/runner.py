@@ -35,7 +35,7 @@ from bench.api import (
     UserError,
 )
 from bench.backbone import OpenClip, Stored, counted
-from bench.features import Features, rows_hash
+from bench.features import Encoded, Features, rows_hash
 from bench.meter import flops, meter
 from bench.readers import Rows
 
@@ -57,6 +57,7 @@ class Fitted:
     texts: int = 0
     text_backwards: int = 0
     notes: tuple[str, ...] = ()
+    cached: Mapping[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -217,6 +218,7 @@ class Runner:
         notes = list(train.warnings)
         if train.features is not None and encoded.augmented:
             notes.append("support not augmented: a feature bundle holds no pictures")
+        notes += self._elsewhere(encoded)
         return Fitted(
             {name: tensor.detach() for name, tensor in state.items()},
             classes.names,
@@ -227,6 +229,7 @@ class Runner:
             counts.texts,
             counts.text_backwards,
             tuple(notes),
+            {f"support, {what}": found for what, found in encoded.found.items()},
         )
 
     def _answer(self, cell: Cell, id_: str, fitted: Fitted) -> Record:
@@ -274,11 +277,12 @@ class Runner:
             text_backwards=fitted.text_backwards + counts.text_backwards,
             gflop_per_image=operations / 1e9,
         )
+        cached = {**fitted.cached, **encoded.found}
         return replace(
-            self._record(cell, id_, cost),
+            self._record(cell, id_, cost, cached),
             parameters=method.parameters(self.backbone, len(self._classes(task.train or task.test))),
             support=fitted.support,
-            notes=(*fitted.notes, *test.warnings),
+            notes=tuple(dict.fromkeys((*fitted.notes, *test.warnings, *self._elsewhere(encoded)))),
             ids=test.ids,
             prediction=prediction.numpy().astype(np.int32),
             label=test.labels.astype(np.int32),
@@ -286,8 +290,13 @@ class Runner:
             confidence=confidence.numpy().astype(np.float32),
         )
 
-    def _record(self, cell: Cell, id_: str, cost: Cost) -> Record:
-        """The record of a cell that is done, but for its answers."""
+    def _elsewhere(self, encoded: Encoded) -> list[str]:
+        """A note for encoding times that the cache brings from another machine."""
+        here = provenance.machine(str(self.backbone.device))
+        return [f"encoding measured on {machine}" for machine in sorted(encoded.machines - {here})]
+
+    def _record(self, cell: Cell, id_: str, cost: Cost, cached: Mapping[str, bool]) -> Record:
+        """The record of a cell that is done, but for its answers. cached: whether the cache had what was encoded."""
         form = cell.form
         return Record(
             id=id_,
@@ -313,7 +322,9 @@ class Runner:
                 **provenance.environment(),
                 "device": str(self.backbone.device),
                 "threads": torch.get_num_threads(),
+                "tf32": self.backbone.device.type == "cuda" and torch.backends.cudnn.allow_tf32,
                 "views": self.views if "views" in form.method.needs else 0,
+                "cached": dict(cached),
                 "command": self.command,
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             },
@@ -321,7 +332,7 @@ class Runner:
 
     def _unfinished(self, cell: Cell, id_: str, error: Exception) -> Record:
         """The record of a cell without answers: not runnable with its reason, or failed with its traceback."""
-        record = self._record(cell, id_, Cost())
+        record = self._record(cell, id_, Cost(), {})
         if isinstance(error, NotRunnable):
             return replace(record, status="not-runnable", error=str(error))
         told = "".join(traceback.format_exception(error))

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
+import types
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -24,6 +26,12 @@ from bench.backbone.transforms import Crops, Transform
 __all__ = ["EMBEDDED", "Counts", "Crops", "OpenClip", "Stored", "Transform", "load"]
 
 EMBEDDED = {"world-rn": "CLIP's ModifiedResNet at 64 px, 1.9 M parameters, trained on the embedded world"}
+PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""How the image tower computes: its products in that type under autocast, the weights and what comes back in float32.
+
+The text tower stays in float32: the first step of AdamW is lr times the sign of the gradient, and where a coordinate is
+small the noise of a low precision flips that sign.
+"""
 OFFERS = frozenset({"features", "views", "pixels", "text", "images"})
 
 
@@ -37,15 +45,28 @@ class Counts:
 
 
 class OpenClip:
-    """An open_clip model as `bench.api.Backbone`: frozen, in evaluation mode, float32."""
+    """An open_clip model as `bench.api.Backbone`: frozen, in evaluation mode, weights in float32."""
 
     offers = OFFERS
-    precision = "fp32"
 
     def __init__(
-        self, model: Any, tokenizer: Any, name: str, transform: Transform, weights: str, text_chunk: int = CHUNK
+        self,
+        model: Any,
+        tokenizer: Any,
+        name: str,
+        transform: Transform,
+        weights: str,
+        text_chunk: int = CHUNK,
+        precision: str = "fp32",
     ) -> None:
-        """weights: sha256 of the weights, part of the fingerprint. text_chunk: texts that pass the tower together."""
+        """weights: sha256 of the weights, part of the fingerprint as transform and precision are.
+
+        text_chunk: texts that pass the text tower together. Raises UserError where a setting is out of range or the
+        image tower cannot compute in this precision on its device.
+        """
+        if precision not in PRECISIONS:
+            raise UserError(f"unknown precision {precision!r}: {nearest(precision, PRECISIONS)}")
+        self.precision = precision
         if text_chunk < 1:
             raise UserError(f"{text_chunk} texts cannot pass the text tower together: set --text-chunk to 1 or more.")
         self.text_chunk = text_chunk
@@ -56,14 +77,24 @@ class OpenClip:
         self.fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
         self.device = next(model.parameters()).device
         self.scale = model.logit_scale.detach().exp().reshape(())
-        probe = torch.zeros(1, 3, transform.size, transform.size, device=self.device)
-        with torch.no_grad():
-            self.dim = int(model.encode_image(probe).shape[1])
+        try:
+            with torch.no_grad(), counted(self):
+                self.dim = int(self.encode_images(torch.zeros(1, 3, transform.size, transform.size)).shape[1])
+        except RuntimeError as error:
+            if precision == "fp32":
+                raise
+            reason = str(error).strip().splitlines()[0][:160]
+            raise UserError(
+                f"the image tower of {name!r} cannot compute in {precision} on {self.device} ({reason}): "
+                "use --precision fp32."
+            ) from error
 
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """(n, 3, H, W) -> (n, D), not normalised; differentiable with respect to the pixels."""
+        """(n, 3, H, W) -> (n, D) in float32, not normalised; differentiable with respect to the pixels."""
         self.counts.images += len(pixels)
-        return self.model.encode_image(pixels.to(self.device))
+        dtype = PRECISIONS[self.precision]
+        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+            return self.model.encode_image(pixels.to(self.device)).float()
 
     @torch.no_grad()
     def text_features(self, classes: Classes, templates: Sequence[str] | None = None) -> Tensor:
@@ -146,9 +177,16 @@ def counted(backbone: OpenClip | Stored) -> Iterator[Counts]:
         backbone.counts = before
 
 
-def load(name: str, device: str = "cpu") -> OpenClip:
-    """The named backbone, ready to use; UserError where the name or the weights are not to be had."""
+def load(name: str, device: str = "cpu", precision: str = "fp32", text_chunk: int = CHUNK) -> OpenClip:
+    """The named backbone, ready to use; UserError where the name, the weights, the device or a setting is wrong.
+
+    device: cpu, cuda, cuda:N, or auto for cuda where there is one. On CUDA, float32 is made to mean float32 for this
+    process: torch's default lets convolutions round their inputs to TF32.
+    """
     target = _device(device)
+    if target.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    settings = (text_chunk, precision)
     if name in EMBEDDED:
         from bench.backbone import embedded
 
@@ -158,12 +196,12 @@ def load(name: str, device: str = "cpu") -> OpenClip:
             raise UserError(f"backbone {name!r} cannot be loaded: {error}.") from error
         about = embedded.config()["preprocess"]
         transform = Transform(about["size"], tuple(about["mean"]), tuple(about["std"]))
-        return OpenClip(model.to(target), embedded.tokenizer(), name, transform, weights_hash(model))
+        return OpenClip(model.to(target), embedded.tokenizer(), name, transform, weights_hash(model), *settings)
     architecture, _, weights = name.partition(":")
     import open_clip
 
-    if architecture not in open_clip.list_models():
-        raise UserError(f"unknown backbone {name!r}: {nearest(architecture, [*EMBEDDED, *open_clip.list_models()])}")
+    if architecture not in architectures():
+        raise UserError(f"unknown backbone {name!r}: {nearest(architecture, [*EMBEDDED, *architectures()])}")
     if not weights:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(architecture)[:6]) or "none"
         raise UserError(f"backbone {name!r} names no weights: write {architecture}:TAG (tags: {tags}) or a path.")
@@ -185,7 +223,43 @@ def load(name: str, device: str = "cpu") -> OpenClip:
         interpolation=config.get("interpolation", "bicubic"),
         squash=config.get("resize_mode", "shortest") == "squash",
     )
-    return OpenClip(model.to(target), tokenizer, name, transform, weights_hash(model))
+    return OpenClip(model.to(target), tokenizer, name, transform, weights_hash(model), *settings)
+
+
+def architectures() -> list[str]:
+    """What `load` takes before the colon."""
+    import open_clip
+
+    return open_clip.list_models()
+
+
+def text_path(name: str) -> str:
+    """Which text path serves a backbone or an architecture of open_clip: packed, truncated, full or none.
+
+    Packed computes only the tokens that can reach the answer, truncated stops at the longest prompt's end, full takes
+    the whole context; with none the tower takes no context vectors, so that methods which learn them cannot run. No
+    weights are needed: one block of the tower is built without memory for its numbers. "unknown: reason" where this
+    installation cannot build it.
+    """
+    if name in EMBEDDED:
+        from bench.backbone import embedded
+
+        with torch.random.fork_rng(devices=[]):
+            return path_of_model(embedded.model())
+    import open_clip
+
+    config = open_clip.get_model_config(name) or {}
+    text = {**config.get("text_cfg", {}), "layers": 1}
+    if text.get("hf_model_name"):  # a tower of another library, and its configuration may have to be fetched
+        return "none"
+    try:
+        from open_clip.model import _build_text_tower
+
+        with torch.device("meta"):
+            tower = _build_text_tower(config["embed_dim"], text, config.get("quick_gelu", False))  # type: ignore[arg-type]
+        return path_of_model(types.SimpleNamespace(text=tower))  # type: ignore[arg-type]
+    except Exception as error:  # open_clip's configurations need this or that; a list goes on without
+        return f"unknown: {type(error).__name__}: {str(error).strip().splitlines()[0][:80]}"
 
 
 def weights_hash(model: nn.Module) -> str:
@@ -198,10 +272,13 @@ def weights_hash(model: nn.Module) -> str:
 
 
 def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"unknown device {name!r}: use cpu, cuda or cuda:N.") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"device {name!r} was asked for but no CUDA device is available: use --device cpu.")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if re.fullmatch("cpu|cuda(:[0-9]+)?", name) is None:
+        raise UserError(f"unknown device {name!r}: use auto, cpu, cuda or cuda:N.")
+    device = torch.device(name)
+    there = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= there:
+        many = f"{there} CUDA device{'s are' if there > 1 else ' is'}" if there else "no CUDA device is"
+        raise UserError(f"device {name!r} was asked for but {many} available: use --device cpu.")
     return device
