@@ -81,7 +81,7 @@ class Features:
     def crops(
         self, rows: Rows, dataset: str, count: int, recipe: Crops, seed: int, purpose: str
     ) -> tuple[Tensor, Encoded]:
-        """(n, count, D) features of random crops and flips."""
+        """(n, count, D) features of random crops and flips; fewer are the first of more."""
         backbone = self._encoder()
 
         def fill(out: np.ndarray) -> None:
@@ -93,7 +93,7 @@ class Features:
                 out[start : start + len(views)] = self._encode(torch.cat(views)).view(len(views), count, -1).numpy()
 
         key = {"what": purpose, "recipe": asdict(recipe), "seed": seed}
-        entry = self._entry(rows, dataset, key, (len(rows.ids), count, backbone.dim), fill)
+        entry = self._entry(rows, dataset, key, (len(rows.ids), count, backbone.dim), fill, axis=1)
         return _tensor(entry), Encoded({purpose: entry}, len(rows.ids) * count)
 
     def support(

@@ -18,6 +18,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 
 Pictures = Sequence[Image] | Tensor
+DRAWN = 63
+"""Crops are drawn so many at a time (TPT's number), whatever is asked for: fewer are then the first of more."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,19 @@ class Transform:
         return torch.stack([self._normalise(F.pil_to_tensor(self._resize(p))) for p in pictures])
 
     def crops(self, picture: Any, count: int, recipe: Crops, rng: torch.Generator) -> Tensor:
-        """`count` random views of one picture (PIL, or uint8 (3, H, W)) -> (count, 3, size, size), normalised."""
+        """`count` random views of one picture (PIL, or uint8 (3, H, W)) -> (count, 3, size, size), normalised.
+
+        View j is a function of the generator's seed and j alone.
+        """
         height, width = picture.shape[-2:] if isinstance(picture, Tensor) else (picture.height, picture.width)
         mode = InterpolationMode(recipe.interpolation)
-        boxes = crop_boxes(count, int(height), int(width), recipe, rng)
-        flips = torch.rand(count, generator=rng) < recipe.flip
+        drawn: list[tuple[list[int], bool]] = []
+        while len(drawn) < count:
+            boxes = crop_boxes(DRAWN, int(height), int(width), recipe, rng)
+            flips = torch.rand(DRAWN, generator=rng) < recipe.flip
+            drawn += zip(boxes.tolist(), flips.tolist(), strict=True)
         views = []
-        for (top, left, h, w), flip in zip(boxes.tolist(), flips.tolist(), strict=True):
+        for (top, left, h, w), flip in drawn[:count]:
             view = F.resized_crop(picture, top, left, h, w, [self.size, self.size], mode, antialias=True)
             view = F.hflip(view) if flip else view
             views.append(view if isinstance(view, Tensor) else F.pil_to_tensor(view))
