@@ -103,13 +103,13 @@ class Cache:
         if found is not None:
             return found
         with self._alone(wanted.id):
-            return self._find(wanted) or self._make(wanted, fill, about or {})
+            return self._find(wanted, self.say) or self._make(wanted, fill, about or {})
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
-    def _find(self, wanted: _Wanted) -> Entry | None:
+    def _find(self, wanted: _Wanted, tell: Callable[[str], None] | None = None) -> Entry | None:
         for folder in wanted.candidates(self.root):
-            read = self._read(folder, wanted.key)
+            read = self._read(folder, wanted.key, tell)
             if read is not None:
                 array, stored = read
                 seconds = stored["seconds"]
@@ -119,8 +119,10 @@ class Cache:
                 return Entry(array, seconds, fresh=False, about=stored["about"])
         return None
 
-    def _read(self, folder: Path, key: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, Any]] | None:
-        """Array and record of an entry; None where it is absent or, which the user is told, damaged."""
+    def _read(
+        self, folder: Path, key: Mapping[str, Any], tell: Callable[[str], None] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]] | None:
+        """Array and record of an entry; None where it is absent or damaged, the latter with a line for `tell`."""
         path = folder / "array.npy"
         try:
             stored = json.loads((folder / "entry.json").read_text())
@@ -135,9 +137,9 @@ class Cache:
             return np.load(path, mmap_mode="c"), stored
         except (OSError, ValueError, LookupError, TypeError) as error:
             self.used.pop(folder.name, None)
-            if folder.exists():
+            if tell is not None and folder.exists():
                 named = f"{key.get('dataset', folder.name)}, {key.get('what', 'array')}"
-                self.say(f"cache: {folder} ({named}) is damaged and made again ({_reason(error)}).")
+                tell(f"cache: {folder} ({named}) is damaged and made again ({_reason(error)}).")
             return None
 
     # -- writing ------------------------------------------------------------------------------------------------------
