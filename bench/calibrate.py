@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from rich.console import Console
 from torch import Tensor
 
-from bench.backbone import embedded
+from bench.backbone import EMBEDDED, embedded
 from bench.world import CLASSES, SEVERITIES, SHIFTS, SYNONYMS, TEMPLATES, Spec, labels, pictures
 from bench.world.scenes import CLOSE, HARD, PHOTO, Difficulty
 from bench.world.shifts import CALIBRATION
@@ -29,10 +29,10 @@ TARGET, FLOOR = 0.68, 0.25
 
 
 class ZeroShot:
-    """The small CLIP as a classifier of any Spec's pictures."""
+    """A small CLIP as a classifier of any Spec's pictures."""
 
-    def __init__(self, weights: Path | None = None) -> None:
-        self.net, self.tokenize = embedded.load(weights), embedded.tokenizer()
+    def __init__(self, name: str = embedded.RESNET, weights: Path | None = None) -> None:
+        self.net, self.tokenize = embedded.load(name, weights), embedded.tokenizer(name)
 
     @torch.no_grad()
     def text(self, names: tuple[str, ...], template: str) -> Tensor:
@@ -202,19 +202,30 @@ def measure(
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.calibrate", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument(
+        "--backbone",
+        choices=list(EMBEDDED),
+        default=embedded.RESNET,
+        help="the world is calibrated against world-rn; another is measured at the severities found for it",
+    )
     parser.add_argument("--weights", type=Path, help="another checkpoint than the repository's")
-    parser.add_argument("--out", type=Path, default=CALIBRATION)
+    parser.add_argument("--out", type=Path, help="default: the world's calibration, or measured.json of the backbone")
     parser.add_argument("--coarse", type=int, default=500, help="pictures for each point of the first curve")
     parser.add_argument("--fine", type=int, default=2000, help="pictures for each final point")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
-    console, zero_shot = Console(soft_wrap=True, highlight=False), ZeroShot(args.weights)
-    result = calibrate(zero_shot, args.coarse, args.fine, console.print)
+    console, zero_shot = Console(soft_wrap=True, highlight=False), ZeroShot(args.backbone, args.weights)
+    if args.backbone == embedded.RESNET:
+        out, result = CALIBRATION, calibrate(zero_shot, args.coarse, args.fine, console.print)
+    else:
+        out, recorded = embedded.folder(args.backbone) / "measured.json", json.loads(CALIBRATION.read_text())
+        result = {key: recorded[key] for key in ("difficulty", "amplitudes")}
+    out = args.out or out
     result["test"] = measure(zero_shot, result, args.fine, console.print)
-    temporary = args.out.with_suffix(".part")
+    temporary = out.with_suffix(".part")
     temporary.write_text(json.dumps(result, indent=2) + "\n")
-    temporary.replace(args.out)
+    temporary.replace(out)
     return 0
 
 

@@ -10,6 +10,14 @@ pictures against the prompts of all class names and pictures against the prompts
 background, colour in turn). Without the first and without a curriculum from plain to full pictures a model of
 this size stays at chance. Everything is drawn from counters and the number of steps is given, so the same
 command makes the same weights on the same device with the same number of threads.
+
+`--backbone world-vit` is distilled: without the local filters of a ResNet a vision transformer of this size needs far
+more pictures than an hour shows, and a teacher says more about each of them. The pictures and the three losses are the
+same. The text tower and the scale are those of `world-rn` and stay as they are. Two losses come from the image tower
+of `world-rn`: the cosine distance between the two features of a picture (feature), and the squared error of the
+teacher's inner maps, read off the patches of earlier blocks by linear maps that are thrown away afterwards (hint;
+Romero et al., "FitNets", 2015). Position embeddings begin as sines and cosines. The image tower computes
+its products in bfloat16, which halves the time.
 """
 
 from __future__ import annotations
@@ -25,14 +33,17 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench.backbone import embedded
 from bench.world import captions, draw, scenes
@@ -47,8 +58,18 @@ ATTRIBUTES: tuple[tuple[str, tuple[str, ...], tuple[int, ...]], ...] = (  # fiel
 
 
 @dataclass(frozen=True)
+class Distillation:
+    """What a student hears from the image tower of its teacher."""
+
+    teacher: str = embedded.RESNET
+    feature_weight: float = 20.0
+    hint_weight: float = 1.0  # of each
+    hints: tuple[tuple[str, int], ...] = (("layer2", 2), ("layer3", 4))  # layer of the teacher, block of the student
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """The published weights are made with these values."""
+    """How a model is trained; the published weights are made with the values of RECIPES."""
 
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.05
@@ -61,6 +82,64 @@ class Recipe:
     attributes_weight: float = 1.0
     clip: float = 1.0
     evaluate_every: int = 250  # steps
+    bfloat16: bool = False  # the products of the image tower
+    distillation: Distillation | None = None
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Loss -> its weight in the sum."""
+        own = {"contrastive": 1.0, "names": self.names_weight, "attributes": self.attributes_weight}
+        told = self.distillation
+        return {**own, "feature": told.feature_weight, "hint": told.hint_weight} if told else own
+
+
+RECIPES = {
+    embedded.RESNET: Recipe(),
+    embedded.VIT: Recipe(small=32, large=64, evaluate_every=500, bfloat16=True, distillation=Distillation()),
+}
+STEPS = {embedded.RESNET: 6_300, embedded.VIT: 7_000}
+
+
+class Teacher(nn.Module):
+    """A trained model beside its student: the same text tower, and an image tower that is asked about each picture."""
+
+    def __init__(self, told: Distillation, student: embedded.CLIP) -> None:
+        """Gives `student` the teacher's text tower and scale, and freezes them."""
+        super().__init__()
+        net = embedded.load(told.teacher).requires_grad_(False)
+        shared = {key: value for key, value in net.state_dict().items() if not key.startswith("visual.")}
+        student.load_state_dict(shared, strict=False)
+        student.requires_grad_(False).visual.requires_grad_(True)
+        tower: Any = net.visual.to(memory_format=torch.channels_last)
+        learner: Any = student.visual
+        self.tower, self.grid = tower, tuple(learner.grid_size)
+        self.reads = nn.ModuleList()
+        self.maps: dict[int, Tensor] = {}
+        self.tokens: dict[int, Tensor] = {}
+        for i, (layer, block) in enumerate(told.hints):
+            taught = getattr(tower, layer)
+            self.reads.append(nn.Conv2d(learner.conv1.out_channels, taught[-1].conv3.out_channels, 1))
+            taught.register_forward_hook(partial(_keep, self.maps, i))
+            learner.transformer.resblocks[block - 1].register_forward_hook(partial(_keep, self.tokens, i))
+
+    def forward(self, inputs: Tensor, image: Tensor) -> dict[str, Tensor]:
+        """Losses of the student's unit features `image` (B, D), computed just before from the same inputs.
+
+        A hint compares each channel in units of its deviation over the batch; the student's patches are averaged
+        where the teacher's map is coarser.
+        """
+        with torch.no_grad():
+            feature = F.normalize(self.tower(inputs), dim=-1)
+        hint = torch.zeros((), device=image.device)
+        for i, read in enumerate(self.reads):
+            target = F.batch_norm(self.maps[i], None, None, training=True)  # (B, C, h, w)
+            patches = self.tokens[i][:, 1:].float().mT.unflatten(2, self.grid)  # (B, W, 8, 8)
+            hint = hint + F.mse_loss(read(F.adaptive_avg_pool2d(patches, (target.shape[2], target.shape[3]))), target)
+        return {"feature": 1 - (image * feature).sum(-1).mean(), "hint": hint}
+
+
+def _keep(kept: dict[int, Tensor], i: int, _module: nn.Module, _inputs: object, output: Tensor) -> None:
+    kept[i] = output
 
 
 def name_prompts(rng: random.Random) -> tuple[list[str], tuple[int, ...]]:
@@ -83,10 +162,11 @@ def masked_loss(logits: Tensor, labels: Tensor, style: Tensor, styles: tuple[int
     return total / rows.sum().clamp(min=len(rows) // 8)
 
 
-def optimiser(net: torch.nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    """Weight decay on matrices and filters alone."""
-    decays = [p for n, p in net.named_parameters() if p.ndim >= 2 and "embedding" not in n]
-    free = [p for n, p in net.named_parameters() if p.ndim < 2 or "embedding" in n]
+def optimiser(net: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
+    """Of all that is not frozen; weight decay on matrices and filters alone."""
+    learns = [(n, p) for n, p in net.named_parameters() if p.requires_grad]
+    decays = [p for n, p in learns if p.ndim >= 2 and "embedding" not in n]
+    free = [p for n, p in learns if p.ndim < 2 or "embedding" in n]
     groups = [{"params": decays, "weight_decay": recipe.weight_decay}, {"params": free, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98), eps=1e-6, fused=True)
 
@@ -146,6 +226,7 @@ class Probe:
 def pretrain(
     out: Path,
     steps: int,
+    backbone: str = embedded.RESNET,
     seed: int = 0,
     device: str = "cpu",
     threads: int = 1,
@@ -159,20 +240,23 @@ def pretrain(
     The weights so far are written at every evaluation, so a killed run leaves the last of them behind, without
     a record.
     """
-    recipe = recipe or Recipe()
+    recipe = recipe or RECIPES[backbone]
     console = console or Console()
     torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
     started, curve = time.time(), []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = embedded.model().to(device).train()
+        net = embedded.model(backbone)
+        teacher = Teacher(recipe.distillation, net).to(device) if recipe.distillation else None
+    net.to(device).train()
     net.visual.to(memory_format=torch.channels_last)  # a fifth faster on CPUs
+    everything = nn.ModuleList([net, teacher] if teacher else [net])
     tokenize, rng, probe, optim = (
-        embedded.tokenizer(),
+        embedded.tokenizer(backbone),
         random.Random(seed),
         Probe(probe_pictures, device),
-        optimiser(net, recipe),
+        optimiser(everything, recipe),
     )
     sums: dict[str, float] = {}
     with Progress(
@@ -187,17 +271,13 @@ def pretrain(
     ) as progress:
         task = progress.add_task("pretrain", total=steps, state="")
         for step, (seen, scene, pictures, texts) in enumerate(ahead(batches(seed, steps, recipe))):
-            losses = step_losses(net, tokenize, scene, pictures, texts, step, rng, device)
-            loss = (
-                losses["contrastive"]
-                + recipe.names_weight * losses["names"]
-                + recipe.attributes_weight * losses["attributes"]
-            )
+            losses = step_losses(net, teacher, tokenize, scene, pictures, texts, step, rng, recipe.bfloat16)
+            loss = sum((weight * losses[name] for name, weight in recipe.weights.items()), torch.zeros(()))
             for group in optim.param_groups:
                 group["lr"] = learning_rate(step, steps, recipe)
             optim.zero_grad()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(net.parameters(), recipe.clip)
+            nn.utils.clip_grad_norm_(everything.parameters(), recipe.clip)
             optim.step()
             with torch.no_grad():
                 net.logit_scale.clamp_(0, math.log(100))
@@ -220,6 +300,7 @@ def pretrain(
                 progress.update(task, state=f"objects {row['objects']:.3f}")
                 console.print(" ".join(f"{k} {v}" for k, v in row.items()), highlight=False, soft_wrap=True)
     record = {
+        "backbone": backbone,
         "command": command,
         "sha256": sha,
         "steps": steps,
@@ -229,6 +310,11 @@ def pretrain(
         "threads": threads,
         "seconds": round(time.time() - started),
         "recipe": asdict(recipe),
+        **(
+            {"teacher": {"sha256": embedded.record(recipe.distillation.teacher)["sha256"]}}
+            if recipe.distillation
+            else {}
+        ),
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in ("torch", "open_clip_torch", "safetensors")},
@@ -246,31 +332,42 @@ def pretrain(
 
 def step_losses(
     net: embedded.CLIP,
+    teacher: Teacher | None,
     tokenize: embedded.SimpleTokenizer,
     scene: Scenes,
     pictures: Tensor,
     texts: list[str],
     step: int,
     rng: random.Random,
-    device: str,
+    bfloat16: bool = False,
 ) -> dict[str, Tensor]:
-    """The three losses of a batch of B pictures and captions."""
+    """The losses of a batch of B pictures and captions: three, and with a teacher five."""
+    device = net.logit_scale.device
     names, styles = name_prompts(rng)
     attribute, values, visible = ATTRIBUTES[step % len(ATTRIBUTES)]
     template = rng.choice(captions.TEMPLATES[attribute])
     prompts = tokenize([*names, *(template.format(value) for value in values)]).to(device)
     inputs = embedded.normalise(pictures.to(device)).contiguous(memory_format=torch.channels_last)
-    image = F.normalize(net.encode_image(inputs), dim=-1)  # (B, 128)
+    unit = F.normalize(encode_image(net, inputs, bfloat16), dim=-1)  # (B, 128)
     caption = F.normalize(embedded.encode_text(net, tokenize(texts).to(device)), dim=-1)
     name, value = F.normalize(embedded.encode_text(net, prompts), dim=-1).split([len(names), len(values)])
-    image = image * net.logit_scale.exp()
+    image = unit * net.logit_scale.exp()
     logits, same = image @ caption.t(), torch.arange(len(texts), device=device)
     style = scene.style.to(device)
     return {
         "contrastive": (F.cross_entropy(logits, same) + F.cross_entropy(logits.t(), same)) / 2,
         "names": masked_loss(image @ name.t(), scene.family.to(device), style, styles),
         "attributes": masked_loss(image @ value.t(), getattr(scene, attribute).to(device), style, visible),
+        **(teacher(inputs, unit) if teacher else {}),
     }
+
+
+def encode_image(net: embedded.CLIP, inputs: Tensor, bfloat16: bool) -> Tensor:
+    """(B, 3, 64, 64) -> (B, 128) float32. In bfloat16 the fused attention is slower on CPUs than its parts."""
+    if not bfloat16:
+        return net.encode_image(inputs)
+    with sdpa_kernel(SDPBackend.MATH), torch.autocast(inputs.device.type, torch.bfloat16):
+        return net.encode_image(inputs).float()
 
 
 def write(path: Path, text: str) -> None:
@@ -280,17 +377,19 @@ def write(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def write_merges(folder: Path = embedded.FOLDER) -> None:
+def write_merges() -> None:
     """Makes the tokenizer's merges again from the world's words."""
-    (folder / embedded.MERGES.name).write_bytes(embedded.byte_pairs(captions.words()))
+    embedded.MERGES.write_bytes(embedded.byte_pairs(captions.words()))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--backbone", choices=list(RECIPES), default=embedded.RESNET, help="which embedded model")
+    parser.add_argument("--out", type=Path, help="folder for weights, record and curve (default: results/BACKBONE)")
+    usual = ", ".join(f"{steps} for {name}" for name, steps in STEPS.items())
     parser.add_argument(
-        "--out", type=Path, default=Path("results/world-rn"), help="folder for weights, record and curve"
-    )
-    parser.add_argument(
-        "--steps", type=int, default=6_300, help="optimisation steps; the learning rate and curriculum scale with them"
+        "--steps",
+        type=int,
+        help=f"optimisation steps; the learning rate and curriculum scale with them (default: {usual})",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
@@ -300,12 +399,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.steps < 1 or args.threads < 1:
+    steps = STEPS[args.backbone] if args.steps is None else args.steps
+    if steps < 1 or args.threads < 1:
         raise ValueError("--steps and --threads must be at least 1")
-    options = {"steps": args.steps, "seed": args.seed, "device": args.device, "threads": args.threads}
+    out = args.out or Path("results") / args.backbone
+    options = {
+        "backbone": args.backbone,
+        "steps": steps,
+        "seed": args.seed,
+        "device": args.device,
+        "threads": args.threads,
+    }
     command = shlex.join(["python", "-m", "bench", "pretrain", *(f"--{k}={v}" for k, v in options.items())])
-    record = pretrain(args.out, command=command, **options)
-    Console().print(f"weights, record and curve are in {args.out} (sha256 {str(record['sha256'])[:12]})")
+    record = pretrain(out, command=command, **options)
+    Console().print(f"weights, record and curve are in {out} (sha256 {str(record['sha256'])[:12]})")
     return 0
 
 

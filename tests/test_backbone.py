@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 
 import numpy as np
@@ -126,11 +127,12 @@ def test_unknown_and_absent_devices_are_refused() -> None:
 
 
 def test_the_repositorys_weights_are_checked_by_their_hash(tmp_path, monkeypatch) -> None:
-    damaged = tmp_path / "weights.safetensors"
-    content = bytearray(embedded.WEIGHTS.read_bytes())
+    shutil.copytree(embedded.folder("world-rn"), tmp_path / "world_rn")
+    damaged = tmp_path / "world_rn" / "weights.safetensors"
+    content = bytearray(damaged.read_bytes())
     content[-1] ^= 1
     damaged.write_bytes(content)
-    monkeypatch.setattr(embedded, "WEIGHTS", damaged)
+    monkeypatch.setattr(embedded, "HERE", tmp_path)
     with pytest.raises(UserError, match=r"world-rn.*damaged"):
         backbone.load("world-rn")
 

@@ -25,7 +25,10 @@ from bench.backbone.transforms import Crops, Transform
 
 __all__ = ["EMBEDDED", "Counts", "Crops", "OpenClip", "Stored", "Transform", "load"]
 
-EMBEDDED = {"world-rn": "CLIP's ModifiedResNet at 64 px, 1.9 M parameters, trained on the embedded world"}
+EMBEDDED = {
+    "world-rn": "CLIP's ModifiedResNet at 64 px, 1.9 M parameters, trained on the embedded world",
+    "world-vit": "CLIP's vision transformer at 64 px, 1.8 M parameters, distilled from world-rn on the embedded world",
+}
 PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 """How the image tower computes: its products in that type under autocast, the weights and what comes back in float32.
 
@@ -191,12 +194,12 @@ def load(name: str, device: str = "cpu", precision: str = "fp32", text_chunk: in
         from bench.backbone import embedded
 
         try:
-            model = embedded.load()
+            model = embedded.load(name)
         except (embedded.DamagedWeights, OSError) as error:
             raise UserError(f"backbone {name!r} cannot be loaded: {error}.") from error
-        about = embedded.config()["preprocess"]
+        about = embedded.config(name)["preprocess"]
         transform = Transform(about["size"], tuple(about["mean"]), tuple(about["std"]))
-        return OpenClip(model.to(target), embedded.tokenizer(), name, transform, weights_hash(model), *settings)
+        return OpenClip(model.to(target), embedded.tokenizer(name), name, transform, weights_hash(model), *settings)
     architecture, _, weights = name.partition(":")
     import open_clip
 
@@ -245,7 +248,7 @@ def text_path(name: str) -> str:
         from bench.backbone import embedded
 
         with torch.random.fork_rng(devices=[]):
-            return path_of_model(embedded.model())
+            return path_of_model(embedded.model(name))
     import open_clip
 
     config = open_clip.get_model_config(name) or {}

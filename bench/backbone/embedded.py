@@ -1,9 +1,12 @@
-"""The small CLIP that lives in this repository: architecture, tokenizer and weights of `world-rn`.
+"""The small CLIPs that live in this repository, `world-rn` and `world-vit`: architectures, tokenizer and weights.
 
-CLIP's own architecture in small: a modified ResNet [1, 1, 1, 1] of width 16 on 64 x 64 pixels with attention
-pooling, and a causal transformer of two layers and width 128 over 20 tokens; both end in 128 dimensions. The
-tokenizer is open_clip's with our own merges. `python -m bench pretrain` makes the weights; pretrain.json
-beside them holds their sha256 and how they came about.
+CLIP's own architectures in small, on 64 x 64 pixels. The image tower of `world-rn` is a modified ResNet
+[1, 1, 1, 1] of width 16 with attention pooling, that of `world-vit` a vision transformer with patches of 8 pixels.
+The text tower is the same in both, weights included: causal, two layers of width 128 over 20 tokens. All end in 128
+dimensions. The tokenizer is open_clip's with our own merges.
+
+Each model has a folder beside this file: config.json (architecture), weights.safetensors, pretrain.json (their sha256
+and how `python -m bench pretrain --backbone NAME` made them) and curve.csv.
 """
 
 from __future__ import annotations
@@ -20,39 +23,57 @@ from typing import Any
 
 import torch
 from open_clip.model import CLIP
+from open_clip.pos_embed import get_2d_sincos_pos_embed
 from open_clip.tokenizer import SimpleTokenizer
+from open_clip.transformer import VisionTransformer
 from safetensors.torch import load_file
 from safetensors.torch import save as pack
 from torch import Tensor
 
-FOLDER = Path(__file__).parent / "world_rn"
-CONFIG = FOLDER / "config.json"
-MERGES = FOLDER / "merges.txt.gz"
-WEIGHTS = FOLDER / "weights.safetensors"
-RECORD = FOLDER / "pretrain.json"
+HERE = Path(__file__).parent
+RESNET, VIT = "world-rn", "world-vit"
+MERGES = HERE / "world_rn" / "merges.txt.gz"
 
 
 class DamagedWeights(ValueError):
     """The weights are not those that the record describes."""
 
 
-def config() -> dict[str, Any]:
+def folder(name: str) -> Path:
+    """Where the model's files are."""
+    return HERE / name.replace("-", "_")
+
+
+def config(name: str = RESNET) -> dict[str, Any]:
     """`model` (arguments of open_clip's CLIP) and `preprocess` (image size, mean, std)."""
-    return json.loads(CONFIG.read_text())
+    return json.loads((folder(name) / "config.json").read_text())
 
 
-def model() -> CLIP:
-    """The architecture with random weights, from torch's global generator."""
-    return CLIP(**config()["model"], output_dict=False)
+def record(name: str = RESNET) -> dict[str, Any]:
+    """How the weights came about: command, sha256, recipe."""
+    return json.loads((folder(name) / "pretrain.json").read_text())
 
 
-def tokenizer() -> SimpleTokenizer:
+def model(name: str = RESNET) -> CLIP:
+    """The architecture with random weights, from torch's global generator.
+
+    A vision transformer's position embeddings begin as sines and cosines of row and column, not as noise.
+    """
+    net = CLIP(**config(name)["model"], output_dict=False)
+    if isinstance(net.visual, VisionTransformer):
+        table = get_2d_sincos_pos_embed(net.visual.conv1.out_channels, net.visual.grid_size[0], cls_token=True)
+        with torch.no_grad():
+            net.visual.positional_embedding.copy_(torch.from_numpy(table))
+    return net
+
+
+def tokenizer(name: str = RESNET) -> SimpleTokenizer:
     """Text -> (n, 20) int64, padded with 0; the end token has the highest number, as CLIP's pooling wants it."""
-    return SimpleTokenizer(bpe_path=str(MERGES), context_length=config()["model"]["text_cfg"]["context_length"])
+    return SimpleTokenizer(bpe_path=str(MERGES), context_length=config(name)["model"]["text_cfg"]["context_length"])
 
 
 def normalise(pictures: Tensor) -> Tensor:
-    """(n, 3, 64, 64) uint8 -> float32, as the image tower wants it."""
+    """(n, 3, 64, 64) uint8 -> float32, as both image towers want it."""
     preprocess = config()["preprocess"]
     mean, std = (torch.tensor(preprocess[k], device=pictures.device).view(3, 1, 1) for k in ("mean", "std"))
     return (pictures.float() / 255 - mean) / std
@@ -82,13 +103,13 @@ def save(net: CLIP, path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def load(path: Path | None = None) -> CLIP:
+def load(name: str = RESNET, path: Path | None = None) -> CLIP:
     """The trained model in float32 and eval mode. Without a path: the repository's, checked against its record."""
     if path is None:
-        path = WEIGHTS
+        path = folder(name) / "weights.safetensors"
         if not path.exists():
-            raise FileNotFoundError(f"{path.name} is missing: `python -m bench pretrain` makes it")
-        expected = json.loads(RECORD.read_text())["sha256"]
+            raise FileNotFoundError(f"{path.name} is missing: `python -m bench pretrain --backbone {name}` makes it")
+        expected = record(name)["sha256"]
         found = hashlib.sha256(path.read_bytes()).hexdigest()
         if found != expected:
             raise DamagedWeights(
@@ -96,11 +117,14 @@ def load(path: Path | None = None) -> CLIP:
                 "restore the file or pretrain again"
             )
     with torch.random.fork_rng(devices=[]):  # building draws weights that are overwritten at once
-        net = model()
+        net = model(name)
     weights = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
-    missing, unexpected = net.load_state_dict(weights, strict=False)
+    try:
+        missing, unexpected = net.load_state_dict(weights, strict=False)
+    except RuntimeError as error:  # a tensor of another shape
+        raise DamagedWeights(f"{path.name} does not fit the architecture of {name}") from error
     if unexpected or set(missing) - {"attn_mask"}:
-        raise DamagedWeights(f"{path.name} does not fit the architecture of {CONFIG.name}")
+        raise DamagedWeights(f"{path.name} does not fit the architecture of {name}")
     return net.eval()
 
 
