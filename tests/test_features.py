@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from bench import cards, readers
-from bench.api import Batch, Classes, Part
-from bench.backbone import OpenClip, Stored, counted
+from bench import cards, provenance, readers
+from bench.api import Batch, Classes, Part, UserError
+from bench.backbone import Crops, OpenClip, Stored, counted
 from bench.cache import Cache
 from bench.features import Features, rows_hash
 from bench.readers import Rows
@@ -76,7 +76,7 @@ def test_a_batch_holds_what_was_asked_for_and_has_no_place_for_labels(features: 
 
 
 def test_pixels_are_those_that_the_features_were_made_of(features: Features) -> None:
-    serve, _ = features.batches(photos(n=4), PHOTO, frozenset({"pixels"}), 1, 8)
+    serve, _ = features.batches(photos(n=4), PHOTO, frozenset({"features", "pixels"}), 1, 8)
     batch = next(serve())
     assert batch.pixels is not None
     assert torch.allclose(features.backbone.encode_images(batch.pixels), batch.features, atol=1e-6)
@@ -99,6 +99,67 @@ def test_support_crops_follow_the_seed_and_are_accounted_as_encoding(features: F
     assert not torch.allclose(crops, other.augment(3))
     same, _ = support_of(features, rows)
     assert torch.equal(crops, same.augment(3))
+
+
+def test_fewer_crops_are_the_first_of_more_and_are_not_encoded_again(features: Features, tmp_path: Path) -> None:
+    rows = photos("train", 6)
+    support, cost = support_of(features, rows)
+    many = support.augment(70)  # more than are drawn at a time
+    with counted(features.backbone) as counts:
+        few, spent = support_of(features, rows)
+        assert torch.equal(few.augment(5), many[:, :5])
+    assert counts.images == 0
+    assert spent.found == {"test transform": True, "5 support crops": True}
+    whole, part = cost.entries["70 support crops"].seconds, spent.entries["5 support crops"].seconds
+    assert part == pytest.approx(whole * 5 / 70)
+    alone, _ = support_of(Features(features.backbone, Cache(tmp_path / "other")), rows)
+    assert torch.allclose(alone.augment(5), many[:, :5], atol=1e-5)
+
+
+def test_what_was_found_and_where_it_was_measured_is_known(features: Features) -> None:
+    _, first = features.batches(photos(n=3), PHOTO, frozenset({"views"}), view_seed=1, views=4)
+    _, again = features.batches(photos(n=3), PHOTO, frozenset({"views"}), view_seed=2, views=4)
+    assert first.found == {"test transform": False, "views": False}
+    assert again.found == {"test transform": True, "views": False}
+    assert again.machines == {provenance.machine("cpu")}
+    assert provenance.machine("cpu").endswith("1 thread")
+
+
+def test_an_entry_says_in_words_what_it_holds(features: Features) -> None:
+    features.crops(photos(n=3), PHOTO, 4, Crops(), 7, "views")
+    (entry,) = features.cache.entries()
+    assert entry.shape == (3, 4, features.backbone.dim)
+    known = {"dataset": PHOTO, "what": "views", "seed": 7, "backbone": "random-0", "precision": "fp32"}
+    assert {name: entry.key[name] for name in known} == known
+
+
+def resident(root: Path) -> int:
+    """KiB of this process's memory that are pages of files below `root` (proc_pid_smaps(5))."""
+    total, mine = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split(maxsplit=1)[0]:
+            mine = str(root) in line
+        elif mine and line.startswith("Rss:"):
+            total += int(line.split()[1])
+    return total
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux says which pages are resident")
+def test_views_that_were_served_do_not_stay_in_memory(features: Features, tmp_path: Path) -> None:
+    serve, _ = features.batches(photos(), PHOTO, frozenset({"views"}), view_seed=1, views=9, size=5)
+    batches = serve()
+    next(batches)
+    assert resident(tmp_path) >= 12 * 8 * 128 * 4 // 1024
+    assert len(list(batches)) == 2
+    assert resident(tmp_path) == 0
+
+
+def test_features_that_are_not_finite_are_refused_and_not_kept(make_backbone, tmp_path: Path) -> None:
+    backbone = make_backbone(3)
+    backbone.model.visual.attnpool.c_proj.weight.fill_(float("inf"))
+    with pytest.raises(UserError, match=r"random-3 in fp32 are not finite: use --precision fp32"):
+        Features(backbone, Cache(tmp_path)).plain(photos(n=2), PHOTO)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_validation_pictures_come_with_the_support(features: Features) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import torch
 
 from bench import meter as meter_module
 from bench.api import phase
-from bench.meter import flops, meter
+from bench.cache import Cache
+from bench.meter import MIB, aside, flops, meter
 
 CPU = torch.device("cpu")
 
@@ -42,6 +44,61 @@ def test_memory_is_the_peak_that_the_block_added(kernel: bool, monkeypatch: pyte
         pass
     assert after.memory_mib < 8
     assert ("sampled" in measure.memory_how) is not kernel or "kernel" in measure.memory_how
+
+
+def test_what_is_set_apart_counts_neither_as_memory_nor_as_the_blocks_own_time() -> None:
+    with meter(CPU) as measure:
+        with aside("encode"):
+            kept = np.ones(64 * MIB, np.uint8)
+            time.sleep(0.03)
+        own = np.ones(32 * MIB, np.uint8)
+        del own
+    assert kept.nbytes == 64 * MIB
+    assert 28 < measure.memory_mib < 48
+    assert measure.parts["encode"] >= 0.03
+
+
+def test_a_peak_before_something_is_set_apart_is_not_forgotten() -> None:
+    with meter(CPU) as measure:
+        own = np.ones(64 * MIB, np.uint8)
+        del own
+        with aside("encode"):
+            pass
+    assert 60 < measure.memory_mib < 80
+
+
+def test_setting_apart_without_a_meter_does_nothing() -> None:
+    with aside("encode"):
+        value = 1
+    assert value == 1
+
+
+def test_pages_of_the_cache_count_only_until_they_are_released(tmp_path: Path) -> None:
+    Cache(tmp_path).array({"a": 1}, (64, MIB), lambda out: out.fill(1), dtype="uint8")
+    peaks = []
+    for release in (True, False):
+        entry = Cache(tmp_path).array({"a": 1}, (64, MIB), lambda out: out.fill(1), dtype="uint8")
+        assert not entry.fresh
+        with meter(CPU) as measure:
+            for start in range(0, 64, 8):
+                assert entry.array[start : start + 8].sum() == 8 * MIB
+                if release:
+                    entry.release()
+        peaks.append(measure.memory_mib)
+    assert peaks[0] < 24 < 56 < peaks[1]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_cuda_memory_is_torchs_peak_and_the_clock_waits_for_the_device() -> None:
+    device = torch.device("cuda")
+    x = torch.ones(4096, 4096, device=device)
+    with meter(device) as measure:
+        with phase("adapt"):
+            y = x @ x
+        del y
+    assert measure.memory_mib == pytest.approx(64, abs=16)
+    assert measure.memory_how == "CUDA peak allocated (torch)"
+    assert 0 < measure.parts["adapt"] <= measure.seconds
 
 
 def test_operations_of_a_matrix_product_are_two_for_each_multiply_and_add() -> None:
