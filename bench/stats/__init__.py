@@ -9,7 +9,7 @@ rejects where p <= alpha.
 Which procedure answers a question is fixed by its form, never chosen by the data:
 
     one method, one task                  accuracy        crossed variance (seeds x images), Satterthwaite
-    two methods, one task                 difference      one seed: exact McNemar; several: crossed variance
+    two methods, one task                 difference      deterministic: exact McNemar; else crossed variance
     one or two methods, mean over tasks   pooled, harmonic
     two methods, N tasks as a sample      wilcoxon        exact signed ranks
     all pairs                             all_pairs       any of these, Holm's correction

@@ -44,7 +44,7 @@ def gate(d: ArrayLike, margin: float = MARGIN, alpha: float = ALPHA, power: floa
 
     What would decide: the numbers at which, should the difference stay as it is, its distance to what it must exclude
     (-margin where the drop is smaller than that, else 0) is the smallest detectable one. A difference at -margin is
-    decided by no number. With one row of -1, 0 and 1 the variance is at least that of a true drop of the margin.
+    decided by no number. Between deterministic predictors the variance is that of a true drop of the margin.
     """
     d, margin = matrix(d), small_margin(margin)
     found, counts = difference(d, 1 - fraction(alpha, "alpha")), single(d)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from bench.stats.arrays import LEVEL, MARGIN, fraction, matrix, small_margin, vector
 from bench.stats.variance import Estimate, crossed
@@ -76,7 +76,7 @@ def restricted_variance(gained: int, lost: int, n: int, difference: float) -> fl
 
 
 def _tango(gained: int, lost: int, n: int, level: float) -> tuple[float, float]:
-    z2, estimate = float(stats.norm.ppf((1 + fraction(level, "a level")) / 2)) ** 2, (gained - lost) / n
+    z2, estimate = float(special.ndtri((1 + fraction(level, "a level")) / 2)) ** 2, (gained - lost) / n
 
     def outside(difference: float) -> float:  # positive where the score test rejects
         return (gained - lost - n * difference) ** 2 - z2 * n * restricted_variance(gained, lost, n, difference)
@@ -88,17 +88,18 @@ def _tango(gained: int, lost: int, n: int, level: float) -> tuple[float, float]:
 
 
 def single(d: NDArray[np.float64]) -> tuple[int, int, int] | None:
-    """Gained, lost and n where d (S, n) is one row of -1, 0 and 1: two deterministic predictors on one task."""
-    if len(d) > 1 or not np.isin(d, (-1, 0, 1)).all():
+    """Gained, lost and n where all rows of d (S, n) are one row of -1, 0 and 1: two deterministic predictors."""
+    if not (d == d[0]).all() or not np.isin(d[0], (-1, 0, 1)).all():
         return None
-    return int((d > 0).sum()), int((d < 0).sum()), d.shape[1]
+    return int((d[0] > 0).sum()), int((d[0] < 0).sum()), d.shape[1]
 
 
 def difference(d: ArrayLike, level: float = LEVEL) -> Estimate:
     """The mean of d = a - b (S, n) by the procedure for its form.
 
-    One row of -1, 0 and 1: p is the exact McNemar test's and the interval Tango's (`mcnemar`); se and df are those of
-    the paired t. Anything else, several seeds or a mean over tasks (`spread`): `crossed`.
+    One row of -1, 0 and 1, or the same in every seed (two deterministic predictors): p is the exact McNemar test's and
+    the interval Tango's (`mcnemar`); se and df are those of the paired t. Anything else, seeds that vary or a mean over
+    tasks (`spread`): `crossed`.
     """
     d = matrix(d)
     found, counts = crossed(d, level), single(d)
@@ -112,18 +113,16 @@ def tost(d: ArrayLike, margin: float = MARGIN) -> float:
     """p of two one-sided tests: small where the mean of d (S, n) lies within +- margin, practically no difference.
 
     The larger p of "the difference is -margin or less" and "margin or more" (Schuirmann, J. Pharmacokinetics and
-    Biopharmaceutics 15, 1987); equivalent at alpha where the interval of 1 - 2 alpha lies within the margins. One row
-    of -1, 0 and 1: Tango's score test, since few discordant pairs make the sample variance too small; otherwise t with
-    the crossed variance. Where nothing varies in n images (or seeds, with one image) and the mean is c: the largest
-    probability that n draws from [-1, 1] with a mean of the margin or more all show c, ((1 - margin) / (1 - |c|))^n.
+    Biopharmaceutics 15, 1987); equivalent at alpha where the interval of 1 - 2 alpha by `difference` lies within the
+    margins: so two deterministic predictors are tested by Tango's score, since few discordant pairs make the sample
+    variance too small, and all others by t with the crossed variance.
     """
-    d, counts = matrix(d), None
+    d = matrix(d)
     if not small_margin(margin):
         raise ValueError("two methods are never the same to a margin of 0")
     found, counts = crossed(d), single(d)
     if counts is not None:
-        return float(max(stats.norm.sf(score(*counts, -margin)), stats.norm.cdf(score(*counts, margin))))
+        return float(max(special.ndtr(-score(*counts, -margin)), special.ndtr(score(*counts, margin))))
     if found.se == 0:
-        apart, units = abs(found.mean), d.shape[1] if d.shape[1] > 1 else d.shape[0]
-        return ((1 - margin) / (1 - apart)) ** units if apart < margin else 1.0
-    return float(stats.t.sf((margin - abs(found.mean)) / found.se, found.df))
+        return float(abs(found.mean) >= margin)
+    return float(special.stdtr(found.df, (abs(found.mean) - margin) / found.se))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special
 
 from bench.stats.arrays import ALPHA, POWER, fraction, matrix
 from bench.stats.variance import parts, satterthwaite
@@ -32,7 +32,7 @@ def detectable(se: float, df: float = math.inf, alpha: float = ALPHA, power: flo
     """
     if not se >= 0:
         raise ValueError(f"a standard error is not negative, as {se} is")
-    quantiles = stats.t.ppf([1 - fraction(alpha, "alpha") / 2, fraction(power, "a power")], df)
+    quantiles = special.stdtrit(df, [1 - fraction(alpha, "alpha") / 2, fraction(power, "a power")])
     return float(quantiles.sum()) * se
 
 

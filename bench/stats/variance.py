@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 from bench.stats.arrays import LEVEL, fraction, matrix
 
@@ -54,8 +54,8 @@ def crossed(d: ArrayLike, level: float = LEVEL) -> Estimate:
         p = 1.0 if abs(mean) <= 1e-12 else min(1.0, 2.0 ** (1 - (n if n > 1 else seeds)))
         return Estimate(mean, 0.0, float(max(seeds, n) - 1), mean, mean, p)
     se = math.sqrt(variance)
-    half = float(stats.t.ppf((1 + level) / 2, df)) * se
-    return Estimate(mean, se, df, mean - half, mean + half, float(2 * stats.t.sf(abs(mean) / se, df)))
+    half = float(special.stdtrit(df, (1 + level) / 2)) * se
+    return Estimate(mean, se, df, mean - half, mean + half, float(2 * special.stdtr(df, -abs(mean) / se)))
 
 
 def parts(d: NDArray[np.float64]) -> tuple[float, float, float]:
@@ -73,7 +73,7 @@ def parts(d: NDArray[np.float64]) -> tuple[float, float, float]:
 def satterthwaite(vs: float, ve: float, vi: float, seeds: int, n: int) -> tuple[float, float]:
     """The variance of the mean and its degrees of freedom, as `crossed` says.
 
-    In tables of a few entries, rows and columns can agree but for rounding though entries vary: then the residuals speak.
+    In tables of a few entries rows and columns can agree, but for rounding, though entries vary: the residuals speak.
     """
     variance = max(vs - vi, 0.0) + ve
     if variance < 1e-12 * vi:
