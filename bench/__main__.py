@@ -143,6 +143,13 @@ def _common(command: argparse.ArgumentParser) -> None:
         metavar="GB",
         help="remove what was used least recently, but nothing of this run, to stay below (default: no limit)",
     )
+    command.add_argument(
+        "--workers",
+        type=int,
+        default=max(0, min(4, (os.cpu_count() or 1) - 1)),
+        metavar="N",
+        help="processes that prepare training pictures for fine-tuning (default: the other cores, at most 4)",
+    )
     command.add_argument("--data-root", type=Path, metavar="DIR", help="the folder that holds the data sets on disk")
 
 
@@ -189,8 +196,11 @@ def run_command(args: argparse.Namespace) -> int:
         forms, chosen_by = [], {}
         for form in wanted:
             user = changed.get(form.name, {})
-            forms.append(tune.apply(form, choices).with_fields(**user))
-            chosen_by[form.name] = "user" if user else "validation" if form.name in choices else "fixed"
+            recipe = tune.recipe(form, suite)
+            forms.append(tune.apply(form, choices).with_fields(**recipe).with_fields(**user))
+            chosen_by[form.name] = (
+                "user" if user else "validation" if form.name in choices else "suite" if recipe else "fixed"
+            )
         from bench.runner import plan
 
         cells = plan(suite, forms, chosen_by)
@@ -337,7 +347,7 @@ def make_runner(args: argparse.Namespace, suite: Suite, observer: Any):
     else:
         model = backbone.load(args.backbone or suite.backbone, args.device, args.precision, args.text_chunk)
     limit = None if args.cache_limit is None else int(args.cache_limit * GB)
-    features = Features(model, Cache(cache_folder(args), limit), observer.step)
+    features = Features(model, Cache(cache_folder(args), limit), observer.step, args.workers)
     runner = Runner(features, args.results, args.data_root, suite.views, bundle, provenance.command(), observer)
     return runner, suite
 

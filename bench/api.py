@@ -66,7 +66,9 @@ class Suite:
     """A named protocol. A changed protocol gets a new name, for its numbers are other numbers.
 
     `source` is where labelled support comes from (None: from the data set that is tested); `tests` are references
-    `data set` or `data set:domain`; `admits` lists the settings of methods that make sense here.
+    `data set` or `data set:domain`; `admits` lists the settings of methods that make sense here; a 0 among `shots`
+    means all training pictures. `fields` is the protocol's recipe: fields of methods that fine-tune, in place of their
+    own.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Suite:
     view_seeds: int = 3
     views: int = 64
     limit: int | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
     path: str = ""
 
 
@@ -102,7 +105,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Task:
-    """Learn on `shots` pictures a class of `train` (None: nothing is labelled), answer on `test`.
+    """Learn on `shots` pictures a class of `train` (0: on all; None: nothing is labelled), answer on `test`.
 
     `limit` bounds the test pictures (the first ones of the reader's order, which is fixed by the data set).
     """
@@ -115,7 +118,7 @@ class Task:
     @property
     def name(self) -> str:
         source = "" if self.train is None or self.train.dataset == self.test.dataset else f" from {self.train.name}"
-        return self.test.name + (f" @{self.shots}{source}" if self.shots else "")
+        return self.test.name + (f" @{self.shots or 'all'}{source}" if self.train is not None else "")
 
 
 @dataclass(frozen=True)
@@ -229,8 +232,12 @@ class Backbone(Protocol):
     name: str
     fingerprint: str
     dim: int
-    scale: Tensor  # exp(logit_scale), 0-dimensional
     offers: frozenset[str]  # what it can serve: features, views, pixels, text, images
+
+    @property
+    def scale(self) -> Tensor:
+        """exp(logit_scale), 0-dimensional."""
+        ...
 
     def text_features(self, classes: Classes, templates: Sequence[str] | None = None) -> Tensor:
         """Unit text features (K, D), the normalised mean over `templates` (None: those of the classes); no gradient."""
@@ -271,7 +278,10 @@ class Backbone(Protocol):
         ...
 
     def add_branches(self, tower: Tower, branches: Sequence[Callable[[Tensor], Tensor]]) -> None:
-        """Change a copy: branch i adds (..., 3 W) to queries, keys and values, from block i's normalised tokens (..., W)."""
+        """Change a copy: branch i makes (..., 3 W) of block i's normalised tokens (..., W).
+
+        That is added to their queries, keys and values.
+        """
         ...
 
     def in_projections(self, tower: Tower) -> list[str]:
@@ -281,8 +291,8 @@ class Backbone(Protocol):
 
 # -- methods ----------------------------------------------------------------------------------------------------------
 
-Setting = Literal["zero-shot", "few-shot", "test-time", "few-shot+test-time"]
-SETTINGS: tuple[str, ...] = ("zero-shot", "few-shot", "test-time", "few-shot+test-time")
+Setting = Literal["zero-shot", "few-shot", "test-time", "few-shot+test-time", "fine-tune"]
+SETTINGS: tuple[str, ...] = ("zero-shot", "few-shot", "test-time", "few-shot+test-time", "fine-tune")
 State = Mapping[str, Tensor]
 """What a method has learnt: tensors by name, counted as its trainable parameters."""
 Predictor = Callable[[Batch], Tensor]
@@ -442,7 +452,7 @@ class Record:
     family: str
     setting: Setting
     fields: Mapping[str, Any]
-    chosen_by: str  # fixed | validation | user
+    chosen_by: str  # fixed | suite | validation | user
     task: Task
     seed: int
     classes: tuple[str, ...]

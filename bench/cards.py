@@ -60,7 +60,10 @@ SUITE = {
     ),
     "backbone": Kind("the name of a backbone, such as 'world-rn'", kinds.text, True),
     "source": Kind("a data set, such as 'world-photo'", kinds.text),
-    "shots": Kind("a list of different whole numbers above 0", kinds.list_of(kinds.count)),
+    "shots": Kind(
+        "a list of different whole numbers, 0 for all pictures", kinds.list_of(lambda k: k == 0 or kinds.count(k))
+    ),
+    "fields": Kind("a table of fields of methods that fine-tune", kinds.table_of()),
     "seeds": Kind("a whole number above 0", kinds.count),
     "view_seeds": Kind("a whole number above 0", kinds.count),
     "views": Kind("a whole number above 0", kinds.count),
@@ -214,8 +217,8 @@ def tasks(suite: Suite, shots: Iterable[int] | None = None) -> list[Task]:
     """
     out = []
     for k in suite.shots if shots is None else tuple(shots):
-        if k < 1:
-            raise UserError(f"shots must be 1 or more, not {k}: methods without labelled pictures are run in any case.")
+        if k < 0:
+            raise UserError(f"shots must be 0 (all pictures) or more, not {k}.")
         for reference in suite.tests:
             test = Part(*_reorder(reference, "test"))
             if suite.setting == "base-to-new":

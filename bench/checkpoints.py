@@ -6,6 +6,7 @@ temporary name, synced and renamed. safetensors with the fit's hash inside: a fi
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -64,7 +65,8 @@ class Checkpoints:
             for old in self._files()[:-KEEP]:
                 old.unlink()
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
             self._note(
                 f"checkpoints cannot be written to {self.folder} ({error.strerror}): a killed fit would begin anew"
             )

@@ -6,17 +6,19 @@ Every random crop is a function of (seed, data set, picture id) alone, so all me
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from bench import provenance, sampling
-from bench.api import Batch, Classes, Support, UserError
-from bench.backbone import Crops, OpenClip, Stored, transforms
+from bench.api import Batch, Checkpoints, Classes, Images, Support, UserError
+from bench.backbone import Crops, OpenClip, Stored, Transform, transforms
 from bench.cache import Cache, Entry
 from bench.meter import aside
 from bench.readers import Rows
@@ -63,6 +65,7 @@ class Features:
     backbone: OpenClip | Stored
     cache: Cache
     tick: Callable[[str, int, int], None] = lambda text, done, total: None
+    workers: int = 0  # processes that open, draw and crop training pictures while a fit uses those before
 
     def plain(self, rows: Rows, dataset: str) -> tuple[Tensor, Encoded]:
         """(n, D) features of the test transform."""
@@ -97,11 +100,18 @@ class Features:
         return _tensor(entry), Encoded({purpose: entry}, len(rows.ids) * count)
 
     def support(
-        self, rows: Rows, val: Rows | None, classes: Classes, dataset: str, seed: int
+        self,
+        rows: Rows,
+        val: Rows | None,
+        classes: Classes,
+        dataset: str,
+        seed: int,
+        needs: frozenset[str] = frozenset({"features"}),
+        checkpoints: Checkpoints | None = None,
     ) -> tuple[Support, Encoded]:
         """The support as methods see it, and what encoding it has cost so far (crops add to it when they are made)."""
         device = self.backbone.device
-        features, cost = self.plain(rows, dataset)
+        features, cost = self._asked(rows, dataset, needs)
 
         def augment(copies: int) -> Tensor:
             cost.augmented = True
@@ -114,7 +124,7 @@ class Features:
 
         held = None
         if val is not None and len(val.ids):
-            held_features, spent = self.plain(val, dataset)
+            held_features, spent = self._asked(val, dataset, needs)
             cost.add("validation, ", spent)
             held = Support(
                 classes,
@@ -123,7 +133,32 @@ class Features:
                 lambda copies: held_features[:, None].to(device),
             )
         labels = torch.from_numpy(rows.labels).to(device)
-        return Support(classes, features.to(device), labels, augment, held), cost
+        images = self.images(rows, dataset, seed) if "pixels" in needs and rows.features is None else None
+        return Support(classes, features.to(device), labels, augment, held, images, checkpoints), cost
+
+    def images(self, rows: Rows, dataset: str, seed: int) -> Images:
+        """The training pictures, step by step: one random crop of each, a function of (seed, epoch, picture) alone."""
+
+        def serve(steps: Sequence[tuple[int, Tensor]], scale: tuple[float, float], flip: float) -> Iterator[Tensor]:
+            crops = Crops(scale=scale, flip=flip, interpolation="bicubic")
+            source = _Steps(steps, rows, self._encoder().transform, crops, dataset, seed)
+            # forked workers inherit readers, which are closures; elsewhere pictures are made in this process
+            workers = self.workers if "fork" in multiprocessing.get_all_start_methods() else 0
+            yield from DataLoader(
+                source,
+                batch_size=None,
+                num_workers=workers,
+                multiprocessing_context="fork" if workers else None,
+                pin_memory=self.backbone.device.type == "cuda",
+            )
+
+        return serve
+
+    def _asked(self, rows: Rows, dataset: str, needs: frozenset[str]) -> tuple[Tensor, Encoded]:
+        """The features (n, D) where a method needs some, else (n, 0) without any work."""
+        if needs & {"features", "views"}:
+            return self.plain(rows, dataset)
+        return torch.empty(len(rows.ids), 0), Encoded()
 
     def batches(
         self, rows: Rows, dataset: str, needs: frozenset[str], view_seed: int, views: int, size: int = 100
@@ -132,7 +167,7 @@ class Features:
 
         Labels stay behind, and so do the names of the files, which often tell them: methods see a hash.
         """
-        features, cost = self.plain(rows, dataset)
+        features, cost = self._asked(rows, dataset, needs)
         crops = None
         if "views" in needs:
             crops, spent = self.crops(rows, dataset, views - 1, VIEW_CROPS, view_seed, "views")
@@ -191,6 +226,33 @@ class Features:
         }
         machine = provenance.machine(str(backbone.device))
         return self.cache.array(whole, shape, fill, axis=axis, about={"machine": machine})
+
+
+class _Steps(Dataset[Tensor]):
+    """One item a step: the pixels (b, 3, H, W) of its pictures."""
+
+    def __init__(
+        self,
+        steps: Sequence[tuple[int, Tensor]],
+        rows: Rows,
+        transform: Transform,
+        crops: Crops,
+        dataset: str,
+        seed: int,
+    ) -> None:
+        self.steps, self.rows, self.transform, self.crops = steps, rows, transform, crops
+        self.dataset, self.seed = dataset, seed
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __getitem__(self, step: int) -> Tensor:
+        epoch, places = self.steps[step]
+        crops = []
+        for place, picture in zip(places.tolist(), self.rows.load(places.tolist()), strict=True):
+            rng = sampling.generator("train", self.seed, epoch, self.dataset, self.rows.ids[place])
+            crops.append(self.transform.crops(picture, 1, self.crops, rng))
+        return torch.cat(crops)
 
 
 def rows_hash(rows: Rows) -> str:

@@ -33,14 +33,24 @@ from bench.api import (
     Suite,
     Task,
     UserError,
+    watched,
 )
 from bench.backbone import OpenClip, Stored, counted
+from bench.checkpoints import Checkpoints
 from bench.features import Encoded, Features, rows_hash
 from bench.meter import flops, meter
 from bench.readers import Rows
 
 ROOT_SEED = 0
-HARNESS = ("sampling", "features", "backbone", "backbone.text", "backbone.packed", "backbone.transforms")
+HARNESS = (
+    "sampling",
+    "features",
+    "backbone",
+    "backbone.text",
+    "backbone.packed",
+    "backbone.towers",
+    "backbone.transforms",
+)
 """Modules whose code can change a number; their hash is part of every cell's id. Readers hash what they read."""
 
 
@@ -107,7 +117,7 @@ def plan(suite: Suite, forms: Iterable[Form], chosen_by: Mapping[str, str] | Non
     for form in forms:
         if form.method.setting not in suite.admits:
             continue
-        learns = form.method.setting.startswith("few-shot")
+        learns = form.method.setting.startswith(("few-shot", "fine-tune"))
         for seed in seeds_of(form, suite):
             for task in cards.tasks(suite):
                 task = task if learns else cards.unsupported(task)
@@ -129,6 +139,7 @@ class Runner:
     bundle: readers.Bundle | None = None
     command: str = ""
     observer: Observer = field(default_factory=Observer)
+    checkpoint_every: float = 60.0  # seconds between two checkpoints of a long fit
 
     @property
     def backbone(self) -> OpenClip | Stored:
@@ -204,6 +215,8 @@ class Runner:
                 raise
             except Exception as error:
                 yield cell, self._unfinished(cell, id_, error)
+        if first.task.train is not None and not isinstance(fitted, Exception):  # the last record is stored by now
+            Checkpoints(self.results / "checkpoints", self.fit_id(first)).clear()
 
     def _fit(self, cell: Cell) -> Fitted:
         method, task = cell.form.method, cell.task
@@ -211,11 +224,18 @@ class Runner:
             return Fitted({})
         train, val = self._support_rows(task, cell.seed)
         classes = self._classes(task.train)
-        support, encoded = self.features.support(train, val, classes, task.train.dataset, cell.seed)
+        checkpoints = Checkpoints(self.results / "checkpoints", self.fit_id(cell), self.checkpoint_every)
+        support, encoded = self.features.support(
+            train, val, classes, task.train.dataset, cell.seed, method.needs, checkpoints
+        )
         rng = sampling.generator(ROOT_SEED, task.train.name, task.shots, cell.seed, "fit")
-        with counted(self.backbone) as counts, meter(self.backbone.device) as measure:
+
+        def show(text: str, done: int, total: int) -> None:
+            self.observer.step(f"{cell.form.title}: {text}", done, total)
+
+        with counted(self.backbone) as counts, meter(self.backbone.device) as measure, watched(show):
             state = method.fit(support, self.backbone, rng)
-        notes = list(train.warnings)
+        notes = [*train.warnings, *checkpoints.notes]
         if train.features is not None and encoded.augmented:
             notes.append("support not augmented: a feature bundle holds no pictures")
         notes += self._elsewhere(encoded)
@@ -231,6 +251,11 @@ class Runner:
             tuple(notes),
             {f"support, {what}": found for what, found in encoded.found.items()},
         )
+
+    def fit_id(self, cell: Cell) -> str:
+        """Hash of all that a fit's outcome depends on: the cell's, but for what is asked afterwards."""
+        assert cell.task.train is not None
+        return self.cell_id(replace(cell, task=replace(cell.task, test=cell.task.train, limit=None)))
 
     def _answer(self, cell: Cell, id_: str, fitted: Fitted) -> Record:
         method, task = cell.form.method, cell.task
@@ -366,6 +391,8 @@ class Runner:
         assert task.train is not None
         train = self._read(task.train, task.shots)
         val = self._read(replace(task.train, split="val"))
+        if not task.shots:
+            return train, val if len(val.ids) else None
         chosen, few = sampling.few_shot(train.labels.tolist(), val.labels.tolist(), task.shots, seed, train.names)
         half = _half(task.train, len(train.names))
         return train.take(chosen).only(half), val.take(few).only(half) if few else None

@@ -42,6 +42,13 @@ def apply(form: Form, choices: Mapping[str, Mapping[str, Any]]) -> Form:
     return form.with_fields(**choices[form.name]) if form.name in choices else form
 
 
+def recipe(form: Form, suite: Suite) -> dict[str, Any]:
+    """What the suite's protocol says of this form's fields: those of methods that fine-tune alone."""
+    if form.method.setting != "fine-tune":
+        return {}
+    return {key: value for key, value in suite.fields.items() if key in form.hyper_parameters()}
+
+
 def candidates(form: Form) -> list[dict[str, Any]]:
     """Every combination of the form's grid, in order; none where nothing is to choose."""
     grid = form.method.grid
@@ -57,7 +64,7 @@ def tune(runner: Runner, forms: Iterable[Form], suite: Suite | None = None) -> d
             continue
         scores = []
         for fields in candidates(form):
-            outcome = runner.run(plan(suite, [form.with_fields(**fields)]))
+            outcome = runner.run(plan(suite, [form.with_fields(**recipe(form, suite)).with_fields(**fields)]))
             for record in outcome.records:
                 if record.status != "done":
                     raise UserError(f"{form.name} with {fields} did not finish on {record.task.name}: {record.error}")

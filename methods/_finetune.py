@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import normalize
 
-from bench.api import Support, UserError, nearest, tick
+from bench.api import Backbone, Support, UserError, nearest, tick
 
 PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -25,10 +26,11 @@ Loss = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 class Recipe:
     """How long and how fast. The defaults are those that FT, FLYP and WiSE-FT share on ImageNet.
 
-    warmup: steps from 0 to lr. clip: largest norm of all gradients together, None for none. micro: pictures that pass at
-    once, 0 for the whole batch; more micro-batches add up to the same gradient wherever the loss is a mean over pictures.
+    warmup: steps from 0 to lr. floor: the rate the cosine ends at. iterations: steps in place of epochs.
+    clip: largest norm of all gradients together, None for none.
+    micro: pictures that pass at once, 0 for the whole batch; micro-batches add up to the same gradient wherever the
+    loss is a mean over pictures.
     precision: of the towers' products; gradients and weights stay float32. scale, flip: of the random crops.
-    floor: the rate the cosine ends at. iterations: steps in place of epochs.
     """
 
     epochs: int = 10
@@ -65,6 +67,16 @@ class Recipe:
         return self.floor + (self.lr - self.floor) * (1 + math.cos(math.pi * share)) / 2
 
 
+def learning(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies of these tensors that gradients reach."""
+    return {name: nn.Parameter(weight.detach().clone()) for name, weight in weights.items()}
+
+
+def head_logits(backbone: Backbone, head: Tensor, pixels: Tensor) -> Tensor:
+    """Logits (n, K) of pixels (n, 3, H, W) by a linear head (K, D) on unit image features, at the model's scale."""
+    return backbone.scale.detach() * normalize(backbone.encode_images(pixels), dim=-1) @ head.T
+
+
 def batches(n: int, recipe: Recipe, seed: int) -> Iterator[tuple[int, Tensor]]:
     """(epoch, rows) of every step; each epoch in a fresh order, its incomplete last batch left out unless it is all."""
     left, epoch = recipe.steps(n), 0
@@ -88,8 +100,8 @@ def finetune(
     """Minimise `loss` over the support by changing `weights` in place.
 
     rates: learning rates of single weights in place of the recipe's. after: called at the end of each epoch with
-    (epochs done, epochs in all). Goes on at the support's last checkpoint. Raises FloatingPointError with the step where
-    the loss is no number; the last checkpoint stays.
+    (epochs done, epochs in all). Goes on at the support's last checkpoint. Raises FloatingPointError with the step
+    where the loss is no number; the last checkpoint stays.
     """
     if support.images is None:
         raise UserError(
@@ -116,10 +128,10 @@ def finetune(
                 value = loss(part.to(device), of, stream) * (len(of) / len(rows))
             if not torch.isfinite(value):
                 raise FloatingPointError(
-                    f"the loss is {float(value)} at step {step + 1} of {len(schedule)}: lower lr, or set precision fp32"
+                    f"the loss is {float(value.detach())} at step {step + 1} of {len(schedule)}: lower lr, or set precision fp32"
                 )
             scaler.scale(value).backward()
-            total += float(value)
+            total += float(value.detach())
         if recipe.clip is not None:
             scaler.unscale_(optimiser)
             torch.nn.utils.clip_grad_norm_(list(weights.values()), recipe.clip)

@@ -243,10 +243,10 @@ def test_whatever_a_suite_holds_there_is_no_traceback(folder: Path, key: str, va
             "'media:photo' has one split only and cannot be learnt from and tested on at once",
         ),
         (('["toy"]', '["toy"]\nsource = "toy"'), "source must be left out"),
-        (('["toy"]', '["toy"]\nshots = [0]'), "shots must be a list of different whole numbers above 0, not [0]."),
+        (('["toy"]', '["toy"]\nshots = [-1]'), "shots must be a list of different whole numbers, 0 for all pictures, not [-1]."),
         (
             ('["toy"]', '["toy"]\nshots = [true]'),
-            "shots must be a list of different whole numbers above 0, not [True].",
+            "shots must be a list of different whole numbers, 0 for all pictures, not [True].",
         ),
         (('["toy"]', '["toy"]\nseeds = 0'), "seeds must be a whole number above 0, not 0."),
         (
@@ -294,11 +294,12 @@ def test_base_to_new_learns_on_the_base_half_and_answers_on_both():
     assert tasks == [Task(Part("a", "test", None, half), train, 16) for half in ("base", "new")]
 
 
-def test_shots_replace_those_of_the_suite_and_must_be_positive():
+def test_shots_replace_those_of_the_suite_and_0_stands_for_all_pictures():
     suite = suite_of("few-shot")
     assert {task.shots for task in cards.tasks(suite, [2, 3])} == {2, 3}
-    with pytest.raises(UserError, match="shots must be 1 or more, not 0"):
-        cards.tasks(suite, [0])
+    assert {task.name.split(" @")[1] for task in cards.tasks(suite, [0])} == {"all"}
+    with pytest.raises(UserError, match="shots must be 0 .all pictures. or more, not -1"):
+        cards.tasks(suite, [-1])
 
 
 def test_without_support_all_shots_and_sources_are_one_task():

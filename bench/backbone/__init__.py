@@ -7,20 +7,22 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import json
 import re
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bench.api import Classes, NotRunnable, UserError, nearest
-from bench.backbone.text import CHUNK, PromptPath, Texts, path_of_model, pooled_at, text_tower
+from bench.backbone import towers
+from bench.backbone.text import CHUNK, PromptPath, Texts, encode_whole, path_of_model, pooled_at, text_tower
 from bench.backbone.transforms import Crops, Transform
 
 __all__ = ["EMBEDDED", "Counts", "Crops", "OpenClip", "Stored", "Transform", "load"]
@@ -79,7 +81,6 @@ class OpenClip:
         parts = [name, weights, asdict(transform), self.precision]
         self.fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
         self.device = next(model.parameters()).device
-        self.scale = model.logit_scale.detach().exp().reshape(())
         try:
             with torch.no_grad(), counted(self):
                 self.dim = int(self.encode_images(torch.zeros(1, 3, transform.size, transform.size)).shape[1])
@@ -92,12 +93,51 @@ class OpenClip:
                 "use --precision fp32."
             ) from error
 
-    def encode_images(self, pixels: Tensor) -> Tensor:
-        """(n, 3, H, W) -> (n, D) in float32, not normalised; differentiable with respect to the pixels."""
+    def encode_images(self, pixels: Tensor, tokens: Tensor | None = None) -> Tensor:
+        """(n, 3, H, W) -> (n, D) in float32, not normalised; differentiable.
+
+        tokens: (depth, m, W) prompts behind the patches (`bench.backbone.towers.encode_with_tokens`).
+        """
         self.counts.images += len(pixels)
         dtype = PRECISIONS[self.precision]
+        pixels = pixels.to(self.device)
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
-            return self.model.encode_image(pixels.to(self.device)).float()
+            if tokens is not None:
+                return towers.encode_with_tokens(self.model, pixels, tokens).float()
+            return self.model.encode_image(pixels).float()
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """(n, D), not normalised; differentiable with respect to the weights of a copy."""
+        features = encode_whole(self.model, self.tokenizer(list(texts)).to(self.device))
+        self._count_texts(len(texts), len(texts) if features.requires_grad else 0)
+        return features
+
+    def weights(self, part: Literal["image", "text", "scale"]) -> dict[str, Tensor]:
+        """The parameters of one part by their name in the model."""
+        return towers.weights_of(self.model, part)
+
+    def copy(self, weights: Mapping[str, Tensor], recompute: bool = False) -> OpenClip:
+        """The same model with these tensors in place of its own; the others, and the counts, are shared."""
+        twin = copy.copy(self)
+        twin.model = towers.with_weights(self.model, weights)
+        if recompute:
+            twin.model.set_grad_checkpointing(True)
+        return twin
+
+    @property
+    def scale(self) -> Tensor:
+        """exp(logit_scale), 0-dimensional; a copy whose scale learns has a gradient here."""
+        return self.model.logit_scale.exp().reshape(())
+
+    def shape(self, tower: Literal["image", "text"]) -> tuple[int, int]:
+        """Blocks and width of a tower that is a transformer; NotRunnable where it is not."""
+        return towers.shape_of(self.model, tower)
+
+    def add_branches(self, tower: Literal["image", "text"], branches: Sequence[towers.Branch]) -> None:
+        towers.add_branches(self.model, tower, branches)
+
+    def in_projections(self, tower: Literal["image", "text"]) -> list[str]:
+        return towers.in_projections(self.model, tower)
 
     @torch.no_grad()
     def text_features(self, classes: Classes, templates: Sequence[str] | None = None) -> Tensor:
@@ -161,8 +201,26 @@ class Stored:
     def prompts(self, classes: Classes, length: int, position: str = "end") -> PromptPath:
         raise NotRunnable("needs a text tower, and a feature bundle holds none")
 
-    def encode_images(self, pixels: Tensor) -> Tensor:
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        raise NotRunnable("needs a text tower, and a feature bundle holds none")
+
+    def encode_images(self, pixels: Tensor, tokens: Tensor | None = None) -> Tensor:
         raise NotRunnable("needs an image tower, and a feature bundle holds none")
+
+    def weights(self, part: Literal["image", "text", "scale"]) -> dict[str, Tensor]:
+        raise NotRunnable("changes the towers, and a feature bundle holds none")
+
+    def copy(self, weights: Mapping[str, Tensor], recompute: bool = False) -> Stored:
+        raise NotRunnable("changes the towers, and a feature bundle holds none")
+
+    def shape(self, tower: Literal["image", "text"]) -> tuple[int, int]:
+        raise NotRunnable("changes the towers, and a feature bundle holds none")
+
+    def add_branches(self, tower: Literal["image", "text"], branches: Sequence[towers.Branch]) -> None:
+        raise NotRunnable("changes the towers, and a feature bundle holds none")
+
+    def in_projections(self, tower: Literal["image", "text"]) -> list[str]:
+        raise NotRunnable("changes the towers, and a feature bundle holds none")
 
 
 def fill(template: str, name: str) -> str:

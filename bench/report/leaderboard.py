@@ -118,7 +118,7 @@ def _by_shots(tasks: Iterable[Task]) -> dict[int, list[Task]]:
 
 
 def _shots(k: int) -> str:
-    return "1 shot" if k == 1 else f"{k} shots"
+    return "all pictures" if k == 0 else "1 shot" if k == 1 else f"{k} shots"
 
 
 def _domain_shift(maker: Maker, suite: Suite, tasks: Sequence[Task]) -> Iterable[tuple[str, Layout]]:
@@ -177,6 +177,7 @@ LAYOUTS: Mapping[str, Callable[[Maker, Suite, Sequence[Task]], Iterable[tuple[st
 
 CHOSEN = {
     "fixed": "the methods' own",
+    "suite": "the suite's recipe",
     "validation": "chosen once on validation pictures",
     "user": "given by the user",
 }
