@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -129,6 +131,54 @@ def test_a_killed_run_goes_on_where_it_was(smoke, tmp_path: Path) -> None:
             assert all(np.array_equal(undisturbed[key], resumed[key]) for key in undisturbed.files)
 
 
+def test_a_disk_that_fills_up_ends_the_run_with_a_sentence_and_keeps_the_finished_cells(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bench", "run", "--suite", "smoke", "--methods", "tpt", "--results", str(tmp_path)]
+    largest = 200_000  # of a file: enough for a cell and for the test transform, too little for the views
+    done = subprocess.run(
+        command,
+        cwd=HERE,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest)),
+    )
+    assert done.returncode == 2
+    assert done.stderr.strip().startswith(
+        f"error: cache folder {tmp_path / 'cache'} cannot be written (File too large)"
+    )
+    kept = [path.name.split("--")[1] for path in (tmp_path / "cells").iterdir()]
+    assert kept == ["zero-shot"] * 2
+    assert not any(path.name.startswith(".") for path in (tmp_path / "cache").iterdir())
+
+
+def test_the_cache_is_listed_and_cleared(
+    smoke, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    results, _ = smoke
+    cache = shutil.copytree(results / "cache", tmp_path / "cache")
+    assert here("cache", "list", "--results", str(tmp_path)) == 0
+    listed = capsys.readouterr().out
+    for word in ("world-sketch", "test transform", "views, seed 1", "world-rn, fp32", "40 x 15 x 128", "of encoding"):
+        assert word in listed
+    entries = len(list(cache.iterdir()))
+    assert f"{entries} entries" in listed
+    assert here("cache", "clear", "--older-than", "1", "--cache", str(cache)) == 0
+    assert capsys.readouterr().out == "removed 0 entries, 0.0 kB\n"
+    assert here("cache", "clear", "world-sketch", "--cache", str(cache)) == 0
+    assert capsys.readouterr().out.startswith("removed 2 entries, ")
+    assert here("cache", "clear", "all", "--cache", str(cache)) == 0
+    assert list(cache.iterdir()) == []
+
+
+def test_a_run_whose_cache_was_cleared_finds_its_cells_all_the_same(
+    smoke, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results, _ = smoke
+    shutil.copytree(results / "cells", tmp_path / "cells")
+    assert here(*SMOKE, "--results", str(tmp_path)) == 0
+    assert re.search(r"(\d+) cells in .*: \1 found, 0 run", " ".join(capsys.readouterr().out.split()))
+
+
 def test_a_feature_bundle_takes_the_place_of_data_and_backbone(bundle: Path, tmp_path: Path) -> None:
     words = ("--methods", "linear-probe,coop-m4", "--suite", "few-shot", "--seeds", "1")
     done = bench("run", *words, "--features", bundle, "--results", tmp_path)
@@ -160,9 +210,23 @@ def test_list_names_everything_there_is(
         assert name in printed
 
 
-@pytest.mark.parametrize("command", ["", "run", "report", "pretrain", "tune", "list"])
+def test_backbones_are_listed_with_the_text_path_that_serves_them(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert here("list", "backbones") == 0
+    assert re.search(r"world-rn .* packed ", capsys.readouterr().out)
+    assert here("list", "backbones", "--architectures") == 0
+    printed = capsys.readouterr().out
+    for name, path in (("ViT-B-16", "packed"), ("ViT-B-16-SigLIP", "full"), ("coca_ViT-B-32", "none")):
+        assert re.search(rf"{name} .* {path} ", printed)
+
+
+@pytest.mark.parametrize(
+    "command", ["", "run", "report", "pretrain", "tune", "list", "cache", "cache list", "cache clear"]
+)
 def test_help_is_there_for_every_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert here(*filter(None, [command]), "--help") == 0
+    assert here(*command.split(), "--help") == 0
     assert "usage: python -m bench" in capsys.readouterr().out
 
 
@@ -188,6 +252,19 @@ def test_a_mistake_in_a_process_of_its_own_leaves_no_traceback() -> None:
         (("run", "--suite", "ood", "--shots", "four"), "above 0"),
         (("run", "--suite", "ood", "--methods", "lp", "--shots", "101"), "fewer than the 101 shots"),
         (("run", "--suite", "ood", "--device", "cuda:77"), "--device cpu"),
+        (("run", "--suite", "ood", "--device", "gpu"), "use auto, cpu, cuda or cuda:N"),
+        (("run", "--suite", "ood", "--precision", "fp64"), "invalid choice"),
+        (("run", "--suite", "ood", "--text-chunk", "0"), "above 0"),
+        (("run", "--suite", "ood", "--cache-limit", "0"), "above 0"),
+        (("run", "--suite", "ood", "--cache-limit", "much"), "above 0"),
+        (("run", "--suite", "ood", "--methods", "zero-shot", "--cache-limit", "0.00001"), "--cache-limit allows 1e-05"),
+        (("run", "--suite", "ood", "--methods", "zero-shot", "--cache", "/proc/none"), "--cache DIR"),
+        (("cache", "list", "--cache", "nowhere"), "no cache folder nowhere"),
+        (("cache", "clear", "all", "--results", "nowhere"), "no cache folder nowhere"),
+        (("cache", "clear", "--cache", "."), "say what to clear"),
+        (("cache", "clear", "pets", "--cache", "."), "holds no 'pets'; known are: all"),
+        (("cache", "clear", "--older-than", "soon"), "above 0"),
+        (("cache",), "required"),
         (("run", "--suite", "pacs"), "--data-root"),
         (("run", "--suite", "pacs", "--data-root", "nowhere"), "is not a folder"),
         (("run", "--suite", "few-shot", "--features", "nowhere.npz"), "cannot be read"),
