@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import methods  # noqa: F401
-from bench import records
+from bench import provenance, records
 from bench.api import METHODS, Form, Suite
 from bench.backbone import OpenClip
 from bench.cache import Cache
@@ -256,3 +256,20 @@ def test_a_cell_says_its_method_and_not_another(runner: Runner) -> None:
     cell = Cell(probe(), plan(SUITE, [probe()])[0].task, 1)
     (record,) = runner.run([cell]).records
     assert (record.method, record.family, record.title) == ("probe", "probe", "Probe")
+
+
+def test_a_record_says_what_the_cache_had_and_where_else_encoding_was_measured(runner: Runner, tmp_path: Path) -> None:
+    cell = plan(SUITE, [METHODS["clip-adapter"]])[0]
+    (first,) = runner.run([cell]).records
+    encoded = ("support, test transform", "support, validation, test transform", "support, 8 support crops")
+    assert first.provenance["cached"] == dict.fromkeys((*encoded, "test transform"), False)
+    assert first.provenance["tf32"] is False
+    assert not any("encoding" in note for note in first.notes)
+    root = runner.features.cache.root
+    for path in root.glob("*/entry.json"):
+        path.write_text(path.read_text().replace(provenance.machine("cpu"), "Abacus, 1 thread"))
+    (again,) = Runner(Features(runner.backbone, Cache(root)), tmp_path / "again", views=4).run([cell]).records
+    assert again.provenance["cached"] == dict.fromkeys((*encoded, "test transform"), True)
+    assert again.notes.count("encoding measured on Abacus, 1 thread") == 1
+    assert again.cost.encode_ms == first.cost.encode_ms
+    assert again.cost.encode_support_s == first.cost.encode_support_s
