@@ -67,8 +67,9 @@ class Suite:
 
     `source` is where labelled support comes from (None: from the data set that is tested); `tests` are references
     `data set` or `data set:domain`; `admits` lists the settings of methods that make sense here; a 0 among `shots`
-    means all training pictures. `fields` is the protocol's recipe: fields of methods that fine-tune, in place of their
-    own.
+    means all training pictures. `fields` is the protocol's recipe: fields of methods that fine-tune, and of zero-shot
+    beside them, in place of their defaults. `id` names the test that is in distribution: a column of its own, and no
+    part of the mean over the shifts.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Suite:
     views: int = 64
     limit: int | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
+    id: str | None = None
     path: str = ""
 
 
@@ -340,6 +342,17 @@ class Form:
         return {f.name: getattr(self.method, f.name) for f in fields(self.method)}  # type: ignore[arg-type]
 
 
+def answering(default: Any) -> Any:
+    """A field that `predictor` reads and `fit` does not: forms that differ in such fields alone share one fit."""
+    return field(default=default, metadata={"fit": False})
+
+
+def as_fitted(method: Method) -> Method:
+    """The method with such fields at their defaults, so that equal methods learn the same."""
+    answer = {f.name: f.default for f in fields(method) if not f.metadata.get("fit", True)}  # type: ignore[arg-type]
+    return replace(method, **answer)  # type: ignore[type-var]
+
+
 METHODS: dict[str, Form] = {}
 """Every registered form in leaderboard order; filled by `register`, read by the command line and the tests."""
 
@@ -472,3 +485,4 @@ class Record:
     confidence: Any = None
     error: str = ""
     traceback: str = ""
+    online: bool = False  # answers depend on the order of the stream, and seeds are orders

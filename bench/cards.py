@@ -64,6 +64,7 @@ SUITE = {
         "a list of different whole numbers, 0 for all pictures", kinds.list_of(lambda k: k == 0 or kinds.count(k))
     ),
     "fields": Kind("a table of fields of methods that fine-tune", kinds.table_of()),
+    "id": Kind("the one of the tests that is in distribution", kinds.text),
     "seeds": Kind("a whole number above 0", kinds.count),
     "view_seeds": Kind("a whole number above 0", kinds.count),
     "views": Kind("a whole number above 0", kinds.count),
@@ -181,6 +182,8 @@ def check(suite: Suite, folder: Path | None = None) -> None:
             f"{shown}: source must be left out; in a {suite.setting} suite labelled pictures come from the "
             f"tested set itself."
         )
+    if suite.id is not None and (suite.setting != "domain-shift" or suite.id not in suite.tests):
+        raise UserError(f"{shown}: id names {suite.id!r}; name one of the tests, in a domain-shift suite.")
     for key, references in (
         ("tests", suite.tests),
         ("source", () if suite.source is None else (suite.source,)),

@@ -1,11 +1,13 @@
 """Plan -> cells -> records. Resumes where it stopped; a failed cell is a result; nothing finished is lost.
 
-A cell is (method, task, seed). Cells that share a fit (same method, support and seed) are run together, so that a
-method fitted once answers all tasks that follow from it; what a cell contains never depends on which others are run.
+A cell is (method, task, seed). Cells that share a fit (same support, seed and method, but for fields that only answer)
+are run together, so that a method fitted once answers all tasks that follow from it; what a cell contains never depends
+on which others are run.
 """
 
 from __future__ import annotations
 
+import ast
 import functools
 import importlib.util
 import traceback
@@ -33,6 +35,7 @@ from bench.api import (
     Suite,
     Task,
     UserError,
+    as_fitted,
     watched,
 )
 from bench.backbone import OpenClip, Stored, counted
@@ -56,10 +59,9 @@ HARNESS = (
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a fit left behind: the learnt state, the classes it knows, and what it cost."""
+    """What a fit left behind: the learnt state, and what it cost."""
 
     state: State
-    names: tuple[str, ...] = ()
     support: int = 0
     seconds: float = 0.0
     encode_seconds: float = 0.0
@@ -157,7 +159,7 @@ class Runner:
                 made[cell] = known[id_]
                 outcome.found += 1
             else:
-                key = (cell.form.name, cell.form.method, cell.task.train, cell.task.shots, cell.seed)
+                key = (as_fitted(cell.form.method), cell.task.train, cell.task.shots, cell.seed)
                 missing.setdefault(key, []).append((cell, id_))
         done = outcome.found
         self.observer.cell(done, len(cells), "")
@@ -172,8 +174,9 @@ class Runner:
 
     def cell_id(self, cell: Cell) -> str:
         """Hash of all that can change the cell's number."""
-        rows = [self._test_rows(cell.task)]
+        rows, parts = [self._test_rows(cell.task)], [cell.task.test]
         if cell.task.train is not None:
+            parts.append(cell.task.train)
             rows += [rows for rows in self._support_rows(cell.task, cell.seed) if rows is not None]
         return records.cell_id(
             {
@@ -182,7 +185,7 @@ class Runner:
                 "fields": cell.form.hyper_parameters(),
                 "code": code_hash(cell.form),
                 "task": cell.task,
-                "templates": self._card(cell.task.test.dataset).templates,
+                "templates": [self._card(part.dataset).templates for part in parts],
                 "data": [rows_hash(part) for part in rows],
                 "seed": cell.seed,
                 "views": self.views if "views" in cell.form.method.needs else 0,
@@ -241,7 +244,6 @@ class Runner:
         notes += self._elsewhere(encoded)
         return Fitted(
             {name: tensor.detach() for name, tensor in state.items()},
-            classes.names,
             len(train.ids) + (len(val.ids) if val is not None and method.selection == "few-val" else 0),
             measure.seconds - measure.parts.get("encode", 0.0),
             encoded.seconds,
@@ -255,13 +257,18 @@ class Runner:
     def fit_id(self, cell: Cell) -> str:
         """Hash of all that a fit's outcome depends on: the cell's, but for what is asked afterwards."""
         assert cell.task.train is not None
-        return self.cell_id(replace(cell, task=replace(cell.task, test=cell.task.train, limit=None)))
+        task = replace(cell.task, test=cell.task.train, limit=None)
+        return self.cell_id(replace(cell, task=task, form=replace(cell.form, method=as_fitted(cell.form.method))))
 
     def _answer(self, cell: Cell, id_: str, fitted: Fitted) -> Record:
         method, task = cell.form.method, cell.task
-        classes = self._classes(task.test)
-        if fitted.names and not method.transfers and fitted.names != classes.names:
-            raise NotRunnable("not transferable: tied to the classes it was fitted on")
+        asked = classes = self._classes(task.test)
+        columns, notes = None, list(fitted.notes)
+        if task.train is not None and not method.transfers:
+            classes = self._classes(task.train)  # the prompts that its fit has seen, where the test's card has others
+            if classes.names != asked.names:
+                columns = places(asked.names, classes.names)
+                notes.append(f"{len(classes)} logits masked to the {len(asked)} classes asked for")
         test = self._test_rows(task)
         serve, encoded = self.features.batches(test, task.test.dataset, method.needs, cell.seed, self.views)
 
@@ -282,7 +289,8 @@ class Runner:
                     raise ValueError(f"logits of shape {tuple(logits.shape)} for {len(batch.ids)} x {len(classes)}")
                 if not torch.isfinite(logits).all():
                     raise ValueError("logits that are not finite")
-                answers.append(logits.detach().double().cpu())
+                logits = logits.detach().double().cpu()
+                answers.append(logits if columns is None else logits[:, columns])
                 self.observer.step(f"{cell.form.title}: {task.name}", sum(map(len, answers)), n)
         p = torch.cat(answers).softmax(1)
         label = torch.from_numpy(test.labels)
@@ -307,7 +315,7 @@ class Runner:
             self._record(cell, id_, cost, cached),
             parameters=method.parameters(self.backbone, len(self._classes(task.train or task.test))),
             support=fitted.support,
-            notes=tuple(dict.fromkeys((*fitted.notes, *test.warnings, *self._elsewhere(encoded)))),
+            notes=tuple(dict.fromkeys((*notes, *test.warnings, *self._elsewhere(encoded)))),
             ids=test.ids,
             prediction=prediction.numpy().astype(np.int32),
             label=test.labels.astype(np.int32),
@@ -353,6 +361,7 @@ class Runner:
                 "command": self.command,
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             },
+            online=form.method.online,
         )
 
     def _unfinished(self, cell: Cell, id_: str, error: Exception) -> Record:
@@ -414,6 +423,16 @@ def _half(part: Part, classes: int) -> list[int]:
     return {"all": base + new, "base": base, "new": new}[part.half]
 
 
+def places(asked: Sequence[str], known: Sequence[str]) -> list[int]:
+    """Where the asked classes stand among those that a method is tied to: its other logits are masked."""
+    if not set(asked) <= set(known):
+        raise NotRunnable("not transferable: tied to the classes it was fitted on")
+    for name in asked:
+        if asked.count(name) + known.count(name) > 2:
+            raise NotRunnable(f"not transferable: tied to its classes, of which more than one is called {name!r}")
+    return [known.index(name) for name in asked]
+
+
 def _first(batch: Batch) -> Batch:
     """A batch of its first picture."""
     views = None if batch.views is None else batch.views[:1]
@@ -422,11 +441,29 @@ def _first(batch: Batch) -> Batch:
 
 
 def code_hash(form: Form) -> str:
-    """Hash of the method's file, the files methods share, and the parts of the harness that can change a number."""
+    """Hash of all code that can change a number.
+
+    The method's file and those it imports, the files that methods share, and parts of the harness.
+    """
     modules = [f"bench.{name}" for name in HARNESS]
     paths = [Path(spec.origin) for name in modules if (spec := importlib.util.find_spec(name)) and spec.origin]
     spec = importlib.util.find_spec(type(form.method).__module__)
     if spec is not None and spec.origin:
         own = Path(spec.origin)
-        paths += [own, *own.parent.glob("_[!_]*.py")]
+        paths += sorted({*_with_imported(own), *own.parent.glob("_[!_]*.py")})
     return provenance.code_hash(paths)
+
+
+@functools.cache
+def _with_imported(file: Path) -> set[Path]:
+    """This file and those of its folder that it imports from, directly or not."""
+    found, new = set(), {file}
+    while new:
+        found |= new
+        nodes = [node for path in new for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+        modules = [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+        beside = (
+            file.parent / f"{name.split('.')[1]}.py" for name in modules if name.startswith(f"{file.parent.name}.")
+        )
+        new = {path for path in beside if path.is_file()} - found
+    return found

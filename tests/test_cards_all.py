@@ -7,8 +7,9 @@ import tomllib
 
 import pytest
 
-from bench import cards, readers, world
-from bench.api import Part
+import methods  # noqa: F401
+from bench import cards, readers, tune, world
+from bench.api import METHODS, Part
 
 CARDS = cards.cards()
 SUITES = cards.suites()
@@ -47,7 +48,8 @@ def test_a_card_of_the_world_can_be_read(card):
     assert card.counts["classes"] == expected, where + f"counts.classes must be {expected}"
     assert card.counts["test"] >= EASY, where + f"draw at least {EASY} test pictures (counts.test)"
     if "train" in card.counts:
-        assert card.counts["train"] == 100 * expected, where + "counts.train must be 100 a class"
+        each = 400 if card.name == "world-finetune" else 100
+        assert card.counts["train"] == each * expected, where + f"counts.train must be {each} a class"
         assert card.counts["val"] == 20 * expected, where + "counts.val must be 20 a class"
     prints = set()
     for domain in card.domains or (None,):
@@ -67,7 +69,7 @@ def test_every_shift_of_the_world_has_its_card_and_the_validation_shift_is_no_te
     shifts = {card.options["shift"] for card in WORLDS if card.name == f"world-{card.options.get('shift')}"}
     assert shifts == set(world.TEST_SHIFTS), "write one card datasets/world-<shift>.toml for each of world.TEST_SHIFTS"
     for suite in SUITES.values():
-        if suite.name != "validation":
+        if not suite.name.startswith("validation"):
             uses = {cards.split_reference(reference)[0] for reference in (*suite.tests, *filter(None, [suite.source]))}
             assert "world-validation" not in uses, (
                 f"{suite.path}: world-validation is for choosing hyper-parameters only"
@@ -92,7 +94,29 @@ def test_a_suite_says_what_it_asks_and_can_be_planned(suite):
 
 def test_the_suites_that_are_promised_are_there():
     promised = {"ood", "ood-full", "few-shot", "base-to-new", "smoke", "spurious", "pacs", "validation"}
+    promised |= {"finetune", "finetune-smoke", "validation-finetune"}
     assert promised <= set(SUITES)
     full = {cards.split_reference(test)[0] for test in SUITES["ood-full"].tests}
     assert full == {"world-photo", *(f"world-{shift}" for shift in world.TEST_SHIFTS)}
     assert len(SUITES["ood-full"].tests) == 1 + 5 * len(world.TEST_SHIFTS)
+
+
+def test_a_recipe_of_the_world_asks_in_all_prompts_that_captions_sound_like():
+    for name in ("finetune", "validation-finetune"):
+        assert SUITES[name].fields["templates"] == list(world.TEMPLATES["objects"])
+
+
+@pytest.mark.parametrize("suite", [suite for suite in SUITES.values() if suite.fields], ids=lambda suite: suite.name)
+def test_a_recipe_names_fields_of_methods_that_fine_tune(suite):
+    for form in METHODS.values():
+        stated = tune.recipe(form, suite)
+        assert set(stated) <= set(form.hyper_parameters())
+        if form.method.setting == "fine-tune":
+            assert {"epochs", "batch", "warmup"} <= set(stated)
+
+
+def test_the_choice_of_learning_rates_follows_the_suite_that_they_are_for():
+    mine, theirs = SUITES["validation-finetune"].fields, SUITES["finetune"].fields
+    assert {key: mine[key] for key in ("epochs", "batch", "templates")} == {
+        key: theirs[key] for key in ("epochs", "batch", "templates")
+    }
