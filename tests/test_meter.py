@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from pathlib import Path
 
@@ -65,6 +66,20 @@ def test_a_peak_before_something_is_set_apart_is_not_forgotten() -> None:
         with aside("encode"):
             pass
     assert 60 < measure.memory_mib < 80
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep freed memory as they like")
+def test_memory_that_was_freed_before_the_block_does_not_hide_what_the_block_takes() -> None:
+    def take() -> list[np.ndarray]:
+        return [np.ones(64 * 1024, np.uint8) for _ in range(512)]  # small enough to come from the heap
+
+    held = take()
+    pinned = held.pop()  # above the others, so that they are not given back by themselves
+    del held
+    with meter(CPU) as measure:
+        take()
+    assert pinned.nbytes == 64 * 1024
+    assert 28 < measure.memory_mib < 48
 
 
 def test_setting_apart_without_a_meter_does_nothing() -> None:
