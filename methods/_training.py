@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from bench.api import Backbone, Support, UserError
+from bench.api import Backbone, Classes, Support, UserError
 
 
 def shots_of(labels: Tensor) -> int:
@@ -113,6 +113,11 @@ def words(backbone: Backbone, text: str, length: int) -> Tensor:
             f"the context {text!r} is {len(found)} tokens long, not {length}: set the field length to that."
         )
     return found
+
+
+def captions(classes: Classes, template: str) -> list[str]:
+    """The prompt of each class; braces elsewhere in the template or in a name stay as they are."""
+    return [template.replace("{}", name.replace("_", " "), 1) for name in classes.names]
 
 
 def fork(rng: torch.Generator) -> torch.Generator:

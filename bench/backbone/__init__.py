@@ -94,17 +94,20 @@ class OpenClip:
             ) from error
 
     def encode_images(self, pixels: Tensor, tokens: Tensor | None = None) -> Tensor:
-        """(n, 3, H, W) -> (n, D) in float32, not normalised; differentiable.
+        """(n, 3, H, W) -> (n, D) in float32, in float64 where the weights are; not normalised, differentiable.
 
         tokens: (depth, m, W) prompts behind the patches (`bench.backbone.towers.encode_with_tokens`).
         """
         self.counts.images += len(pixels)
         dtype = PRECISIONS[self.precision]
         pixels = pixels.to(self.device)
-        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
-            if tokens is not None:
-                return towers.encode_with_tokens(self.model, pixels, tokens).float()
-            return self.model.encode_image(pixels).float()
+        # in fp32 what surrounds decides, for a fit may train in a lower precision than it answers in
+        with contextlib.nullcontext() if dtype is None else torch.autocast(self.device.type, dtype):
+            if tokens is None:
+                features = self.model.encode_image(pixels)
+            else:
+                features = towers.encode_with_tokens(self.model, pixels, tokens)
+        return features.to(torch.promote_types(features.dtype, torch.float32))
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """(n, D), not normalised; differentiable with respect to the weights of a copy."""
@@ -142,7 +145,7 @@ class OpenClip:
     @torch.no_grad()
     def text_features(self, classes: Classes, templates: Sequence[str] | None = None) -> Tensor:
         """Unit text features (K, D): each template's feature normalised, averaged, normalised again."""
-        total = torch.zeros(len(classes), self.dim, device=self.device)
+        total = torch.zeros(len(classes), self.dim, device=self.device, dtype=self.scale.dtype)
         for template in templates or classes.templates:
             total += nn.functional.normalize(self._encoded([fill(template, name) for name in classes.names]), dim=-1)
             self.counts.texts += len(classes)

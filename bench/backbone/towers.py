@@ -106,7 +106,7 @@ def encode_with_tokens(model: Any, pixels: Tensor, tokens: Tensor) -> Tensor:
         handle.remove()
     for i, block in enumerate(blocks):
         if 0 < i < len(tokens):
-            x = torch.cat([x[:, :-m], tokens[i].expand(n, -1, -1)], 1)
+            x = torch.cat([x[:, : x.shape[1] - m], tokens[i].expand(n, -1, -1)], 1)
         x = checkpoint(block, x, use_reentrant=False) if visual.transformer.grad_checkpointing else block(x)
     return visual._pool(x)[0] @ visual.proj
 
