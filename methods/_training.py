@@ -52,8 +52,12 @@ def train(
     batch: int,
     epochs: int,
     rng: torch.Generator,
+    at_once: int | None = None,
 ) -> None:
-    """Minimise loss(features (b, D), labels (b,)) by CoOp's schedule; epoch e sees augmented view e mod c."""
+    """Minimise loss(features (b, D), labels (b,)) by CoOp's schedule; epoch e sees augmented view e mod c.
+
+    at_once: so many pictures of a batch pass the loss at a time, which has to be a mean over pictures (None: all).
+    """
     lr = optimiser.param_groups[0]["lr"]
     with torch.enable_grad():
         for epoch in range(epochs):
@@ -62,7 +66,8 @@ def train(
             for rows in minibatches(len(labels), batch, rng):
                 rows = rows.to(labels.device)
                 optimiser.zero_grad()
-                loss(features[rows], labels[rows]).backward()
+                for few in rows.split(at_once or batch):
+                    (loss(features[few], labels[few]) * (len(few) / len(rows))).backward()
                 optimiser.step()
 
 

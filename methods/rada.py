@@ -33,7 +33,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear, normalize
-from torch.utils.checkpoint import checkpoint
 
 from bench.api import (
     Backbone,
@@ -48,11 +47,12 @@ from bench.api import (
     phase,
     register,
 )
+from methods._attention import full, mixed_values, rational_logits
 from methods._training import adamw, confident, entropy_of_mean, fork, train, training_views, uniform
 
 TEMPLATE = "a photo of a {}."
 QUERIES = ("image", "text", "matrix")
-ROW_BLOCK = 2**25  # attention entries held at once; more rows are recomputed block by block
+ROOM = 2**22  # numbers of R, or of the weights of several episodes, that are at work at once
 REGULARISERS = {
     "linf": lambda off: off.abs().flatten(1).max(1).values.mean(),  # mean over images of the largest |M - 1|
     "mse": lambda off: off.square().mean(),
@@ -63,7 +63,7 @@ REGULARISERS = {
 
 def new_layer(dim: int, queries: tuple[str, ...], rng: torch.Generator, like: Tensor) -> dict[str, Tensor]:
     """The layer's weights: torch's default Linear initialisation, the output map zero."""
-    weights = {}
+    weights, like = {}, full(like)
     for name in (*queries, "key", "value"):
         weights[f"{name}.weight"] = uniform((dim, dim), dim**-0.5, rng, like)
         weights[f"{name}.bias"] = uniform((dim,), dim**-0.5, rng, like)
@@ -74,58 +74,23 @@ def layer_size(dim: int, queries: tuple[str, ...]) -> int:
     return (len(queries) + 3) * (dim * dim + dim)
 
 
-def rational_logits(
-    weights: State, image: Tensor, text: Tensor, scale: Tensor, heads: int, queries: tuple[str, ...], tau: float
-) -> tuple[Tensor, Tensor]:
-    """image (B, D), text (K, D), both unit -> logits (B, K), mask M (B, K, D)."""
-    dim = image.shape[1]
-    if dim % heads:
-        raise NotRunnable(f"{heads} heads do not divide the {dim} dimensions of the features: set the field heads")
-
-    def project(name: str, x: Tensor) -> Tensor:  # (..., rows, D) -> (..., H, rows, d)
-        x = linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
-        return x.unflatten(-1, (heads, dim // heads)).transpose(-2, -3)
-
-    rational = image[:, None] * text  # (B, K, D)
-    scaled = scale * rational
-    # One row a picture, K rows for all pictures, K rows a picture
-    source = {"image": scale.sqrt() * image[:, None], "text": scale.sqrt() * text, "matrix": scaled}
-    key, value = project("key", scaled), project("value", scaled)  # (B, H, K, d)
-    factor = 1 / (tau * (dim // heads) ** 0.5)
-    mixed = sum(attend(project(name, source[name]), key, value, factor) for name in queries) / len(queries)
-    assert isinstance(mixed, Tensor)  # (B, H, 1 or K, d)
-    delta = linear(mixed.transpose(1, 2).flatten(2), weights["out.weight"], weights["out.bias"])  # (B, 1 or K, D)
-    mask = (1 + delta).relu().expand_as(rational)
-    return scale * (mask * rational).sum(-1), mask
+def at_once(numbers: int) -> int:
+    """How many pictures or episodes of so many numbers each have room."""
+    return max(1, ROOM // numbers)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, factor: float) -> Tensor:
-    """K softmax over all entries of factor Q Key^T, times Value; query (.., H, K, d), or one row for K equal ones."""
-    rows = query.shape[-2]
-    block = max(1, ROW_BLOCK // (key.shape[:-1].numel()))
-    if rows <= block:
-        mixed, mass = _rows(query, key, value, factor)
-    else:
-        blocks = [checkpoint(_rows, q, key, value, factor, use_reentrant=False) for q in query.split(block, -2)]
-        mixed, mass = (torch.cat(part, -2) for part in zip(*blocks, strict=True))  # type: ignore[arg-type]
-    return mixed * ((mass - mass.logsumexp(-2, keepdim=True)).exp() * rows)
+def unit(x: Tensor) -> Tensor:
+    return normalize(full(x), dim=-1)
 
 
-def _rows(query: Tensor, key: Tensor, value: Tensor, factor: float) -> tuple[Tensor, Tensor]:
-    """Each row's own softmax times Value (B, H, rows, d), and the logarithm of its mass (B, H, rows, 1)."""
-    scores = (query * factor) @ key.mT  # (B, H, rows, K)
-    top = scores.detach().amax(-1, keepdim=True)  # cancels in both results, so it needs no gradient
-    terms = scores.sub_(top).exp_()
-    total = terms.sum(-1, keepdim=True)
-    return terms @ value / total, top + total.log()
-
-
-def _check(queries: tuple[str, ...]) -> None:
+def _check(queries: tuple[str, ...], tau: float) -> None:
     for query in queries:
         if query not in QUERIES:
             raise UserError(f"rada has no query {query!r}: {nearest(query, QUERIES)}")
     if not queries or len(set(queries)) < len(queries):
         raise UserError(f"rada needs queries, each once, out of {', '.join(QUERIES)}.")
+    if not 0 < tau < float("inf"):
+        raise UserError(f"rada divides its scores by tau, which cannot be {tau}: set it above 0.")
 
 
 @register(
@@ -167,7 +132,7 @@ class RAda:
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {"lr": (5e-5, 2e-4, 6e-4, 2e-3, 6e-3, 2e-2)}
 
     def __post_init__(self) -> None:
-        _check(self.queries)
+        _check(self.queries, self.tau)
         for value, known in ((self.reg, REGULARISERS), (self.adapter, ("none", "working", "released"))):
             if value not in known:
                 raise UserError(f"rada does not know {value!r}: {nearest(value, known)}")
@@ -183,32 +148,33 @@ class RAda:
         return normalize(self.ratio * hidden + (1 - self.ratio) * x, dim=-1)
 
     def fit(self, support: Support, backbone: Backbone, rng: torch.Generator) -> State:
-        order, like, dim = fork(rng), support.features, backbone.dim
-        weights = new_layer(dim, self.queries, rng, like)
+        order, dim = fork(rng), backbone.dim
+        text, scale = full(backbone.text_features(support.classes, (self.template,))), full(backbone.scale)  # (K, D)
+        weights = new_layer(dim, self.queries, rng, text)
         if self.adapter != "none":
             for side in ("image", "text"):
-                weights[f"{side}.down"] = uniform((dim // 4, dim), dim**-0.5, rng, like)
-                weights[f"{side}.up"] = like.new_zeros(dim, dim // 4)
+                weights[f"{side}.down"] = uniform((dim // 4, dim), dim**-0.5, rng, text)
+                weights[f"{side}.up"] = text.new_zeros(dim, dim // 4)
         for weight in weights.values():
             weight.requires_grad_()
-        text = backbone.text_features(support.classes, (self.template,))  # (K, D)
 
         def loss(features: Tensor, labels: Tensor) -> Tensor:
-            logits, mask = self.logits(weights, normalize(features, dim=-1), text, backbone.scale)
+            logits, mask = self.logits(weights, unit(features), text, scale)
             return cross_entropy(logits, labels) + self.alpha * REGULARISERS[self.reg](mask - 1)
 
-        optimiser = torch.optim.Adam(weights.values(), self.lr, weight_decay=self.weight_decay)
+        optimiser = torch.optim.Adam(weights.values(), self.lr, weight_decay=self.weight_decay, fused=True)
         views = training_views(support, min(self.augment, self.epochs))
-        train(loss, views, support.labels, optimiser, batch=self.batch, epochs=self.epochs, rng=order)
+        few = at_once(text.numel())
+        train(loss, views, support.labels, optimiser, batch=self.batch, epochs=self.epochs, rng=order, at_once=few)
         return {name: weight.detach() for name, weight in weights.items()}
 
     def predictor(self, state: State, classes: Classes, backbone: Backbone, rng: torch.Generator) -> Predictor:
-        text = backbone.text_features(classes, (self.template,))
+        text, scale = full(backbone.text_features(classes, (self.template,))), full(backbone.scale)
 
         @torch.no_grad()
         def predict(batch: Batch) -> Tensor:
-            pieces = normalize(batch.features, dim=-1).split(self.batch)  # R is B K D numbers: keep B small
-            return torch.cat([self.logits(state, piece, text, backbone.scale)[0] for piece in pieces])
+            pieces = unit(batch.features).split(at_once(text.numel()))  # R is B K D numbers
+            return torch.cat([self.logits(state, piece, text, scale)[0] for piece in pieces])
 
         return predict
 
@@ -239,48 +205,63 @@ class RAdaTTT:
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {"lr": (1e-3, 2e-3, 5e-3, 1.5e-2, 4e-2, 1e-1)}
 
     def __post_init__(self) -> None:
-        _check(self.queries)
+        _check(self.queries, self.tau)
 
     def fit(self, support: Support, backbone: Backbone, rng: torch.Generator) -> State:
         return {}
 
     def predictor(self, state: State, classes: Classes, backbone: Backbone, rng: torch.Generator) -> Predictor:
         """Starts from the layer in `state` where there is one, else from a new one, the same for all pictures."""
-        text, scale = backbone.text_features(classes, (self.template,)), backbone.scale
+        text, scale = full(backbone.text_features(classes, (self.template,))), full(backbone.scale)
         start = state or new_layer(backbone.dim, self.queries, rng, text)
-        fresh = not start["out.weight"].any()
-        initial_is_clip = fresh and not start["out.bias"].any()  # M = 1: CLIP's logits exactly, without the layer
+        fresh = not start["out.weight"].any() and not start["out.bias"].any()  # M = 1, CLIP's logits exactly
+        layer = text, scale, self.heads, self.queries, self.tau
 
-        def logits(weights: State, image: Tensor) -> Tensor:
-            return rational_logits(weights, image, text, scale, self.heads, self.queries, self.tau)[0]
+        def before(views: Tensor) -> Tensor:
+            """The initial layer's logits (E, V, K)."""
+            if fresh:
+                return scale * views @ text.T
+            flat = views.flatten(0, 1).split(at_once(text.numel()))
+            return torch.cat([rational_logits(start, few, *layer)[0] for few in flat]).view(*views.shape[:2], -1)
+
+        def slopes(weights: State, kept: Tensor) -> dict[str, Tensor]:
+            """The loss's gradients by the weights, which are every episode's own."""
+            own = {name: weight.expand(len(kept), *start[name].shape) for name, weight in weights.items()}
+            leaves = {name: weight.detach().requires_grad_() for name, weight in own.items()}
+            loss = entropy_of_mean(rational_logits(leaves, kept, *layer)[0]).sum()
+            return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
+
+        def slopes_at_one(kept: Tensor) -> dict[str, Tensor]:
+            """The same at M = 1, where all maps but the last have a gradient of exactly zero."""
+            logits = (scale * kept @ text.T).requires_grad_()
+            (slope,) = torch.autograd.grad(entropy_of_mean(logits).sum(), logits)
+            slope = (slope[..., None] * (scale * kept)[:, :, None] * text).flatten(1, 2)  # by M (E, S K, D)
+            mixed = mixed_values(start, kept, *layer).flatten(1, 2)
+            return {"out.weight": slope.mT @ mixed, "out.bias": slope.sum(1)}
 
         def adapted(views: Tensor) -> State:
-            """The layer after this picture's steps; views (V, D) unit."""
+            """The layers after the steps of E pictures, of which `views` (E, V, D) are unit."""
             with torch.no_grad():
-                if initial_is_clip:
-                    first = scale * views @ text.T
-                else:  # a few at a time, which fits the processor's cache
-                    first = torch.cat([logits(start, few) for few in views.split(8)])
-            kept, weights, moments = views[confident(first, self.keep)], start, {}
+                chosen = confident(before(views), self.keep)  # (E, S)
+            kept = views.gather(1, chosen[..., None].expand(-1, -1, views.shape[2]))
+            weights, moments = start, {}
             for step in range(1, self.steps + 1):
-                # behind a zero output map every other gradient is exactly zero, so it need not be computed
-                names = ("out.weight", "out.bias") if fresh and step == 1 else tuple(weights)
-                leaves = {name: weights[name].detach().requires_grad_() for name in names}
-                loss = entropy_of_mean(logits({**weights, **leaves}, kept))
-                slopes = torch.autograd.grad(loss, list(leaves.values()))
-                gradients = dict(zip(names, slopes, strict=True))
+                gradients = slopes_at_one(kept) if fresh and step == 1 else slopes(weights, kept)
                 weights = adamw(weights, gradients, moments, step, self.lr, self.weight_decay)
             return weights
 
         def predict(batch: Batch) -> Tensor:
             assert batch.views is not None
+            kept, dim = max(1, int(batch.views.shape[1] * self.keep)), backbone.dim
+            learning = dim * dim if fresh and self.steps == 1 else layer_size(dim, self.queries)
             answers = []
-            for views in normalize(batch.views, dim=-1):  # (V, D)
+            for views in batch.views.split(at_once(max(kept * text.numel(), learning))):
+                views = unit(views)  # (E, V, D)
                 with phase("adapt"), torch.enable_grad():
                     weights = adapted(views)
                 with torch.no_grad():
-                    answers.append(logits(weights, views[:1])[0])
-            return torch.stack(answers)
+                    answers.append(rational_logits(weights, views[:, :1], *layer)[0][:, 0])
+            return torch.cat(answers)
 
         return predict
 

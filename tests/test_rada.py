@@ -88,7 +88,7 @@ def test_values_and_gradients_equal_the_literal_attention_whatever_the_shape(b, 
 
 @pytest.mark.parametrize("rows", [1, 2, 3])
 def test_recomputing_blocks_of_rows_changes_nothing(rows, monkeypatch):
-    monkeypatch.setattr(methods.rada, "ROW_BLOCK", rows * 3 * 2 * 5)
+    monkeypatch.setitem(methods._attention.ENTRIES, "cpu", rows * 5)
     compare(layer(8), units(3, 8, 1), units(5, 8, 2), torch.tensor(18.0).double(), 2, QUERIES, 1.0)
 
 
