@@ -8,6 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from open_clip.model import CLIP
+from open_clip.transformer import VisionTransformer
 from PIL import Image
 from torch.nn import functional as F
 from torchvision.transforms.v2 import RandomResizedCrop
@@ -108,6 +110,7 @@ def test_a_bundle_backbone_gives_its_texts_by_row_and_refuses_the_rest() -> None
     ("name", "says"),
     [
         ("world-rm", "did you mean world-rn"),
+        ("world-vt", "did you mean world-vit"),
         ("ViT-B-61:openai", "did you mean ViT-B-16"),
         ("ViT-B-16", "names no weights"),
         ("RN50:/nowhere/weights.pt", "cannot be loaded"),
@@ -135,6 +138,16 @@ def test_the_repositorys_weights_are_checked_by_their_hash(tmp_path, monkeypatch
     monkeypatch.setattr(embedded, "HERE", tmp_path)
     with pytest.raises(UserError, match=r"world-rn.*damaged"):
         backbone.load("world-rn")
+
+
+def test_the_embedded_vision_transformer_is_open_clips_own_and_speaks_as_its_teacher_does() -> None:
+    student, teacher = backbone.load("world-vit"), backbone.load("world-rn")
+    assert type(student.model) is CLIP
+    assert type(student.model.visual) is VisionTransformer
+    assert len(student.model.visual.transformer.resblocks) == 6
+    assert student.scale == teacher.scale
+    assert torch.equal(student.text_features(classes()), teacher.text_features(classes()))
+    assert student.fingerprint != teacher.fingerprint
 
 
 TRANSFORM = Transform(64, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))

@@ -149,7 +149,7 @@ def _fresh() -> torch.nn.Module:
         return embedded.model()
 
 
-@pytest.mark.parametrize("name", [embedded.RESNET])
+@pytest.mark.parametrize("name", list(training.RECIPES))
 def test_the_repositorys_weights_are_those_of_the_record(name: str) -> None:
     record, folder = embedded.record(name), embedded.folder(name)
     assert (folder / "weights.safetensors").stat().st_size < 10_000_000

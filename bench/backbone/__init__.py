@@ -1,7 +1,7 @@
 """Vision-language models behind one small surface. The only package that imports open_clip.
 
-`load("world-rn")` is the embedded model; `load("ARCHITECTURE:WEIGHTS")` any model of open_clip, such as
-`ViT-B-16:openai`, with WEIGHTS a tag of open_clip or a path of a checkpoint.
+`load("world-rn")` and `load("world-vit")` are the embedded models; `load("ARCHITECTURE:WEIGHTS")` any model of
+open_clip, such as `ViT-B-16:openai`, with WEIGHTS a tag of open_clip or a path of a checkpoint.
 """
 
 from __future__ import annotations
