@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from bench import stats
+from bench.stats.variance import parts
 
 
 def answers(n: int, gained: int, lost: int) -> np.ndarray:
@@ -88,12 +89,16 @@ def literal_needed(d, distance, images):
 
 def test_the_numbers_needed_are_those_found_by_counting():
     rng = np.random.default_rng(3)
-    for seed_sd, image_sd, noise in ((0.02, 0.3, 0.3), (0.05, 0.1, 0.5), (0.0, 0.4, 0.1)):
+    below = []
+    for seed_sd, image_sd, noise in ((0.02, 0.3, 0.3), (0.05, 0.1, 0.5), (0.0, 0.4, 0.1), (0.05, 0.0, 0.5)):
         d = rng.normal(0, seed_sd, (4, 1)) + rng.normal(0, image_sd, (1, 60)) + rng.normal(0, noise, (4, 60))
+        _, ve, vi = parts(d)
+        below.append(ve < vi)
         for distance in (0.05, 0.2):
             found = stats.needed(d, distance)
             for number, images in ((found.images, True), (found.seeds, False)):
                 assert (number if (number or 3000) < 3000 else None) == literal_needed(d, distance, images)
+    assert {True, False} == set(below)
 
 
 # -- what cannot be tested --------------------------------------------------------------------------------------------
@@ -136,6 +141,7 @@ def test_identical_answers_pass_however_few(shape):
         (1000, 5, 40, "regression"),  # -3.5 points, p = 1e-7
         (1000, 40, 5, "pass"),  # better, and nothing worse than -0.5 is left
         (100_000, 100, 200, "pass"),  # p = 9e-9, but -0.1 points with an interval above -0.5
+        (10_000, 20, 60, "inconclusive"),  # -0.4 points, p = 8e-6, but perhaps -0.6
         (250, 2, 5, "inconclusive"),  # -1.2 points, p = 0.45
         (250, 0, 1, "inconclusive"),  # -0.4 points: one lost image does not exclude a drop of 0.5
         (1000, 0, 1, "inconclusive"),  # nor of a thousand: the interval reaches -0.56
@@ -176,6 +182,12 @@ def test_the_numbers_that_would_decide_are_the_textbook_ones():
     assert stats.gate(answers(1000, 0, 5)).needed == stats.Needed(None, None)
     # one lost of 250 is 0.1 points from the margin; the variance is that of a drop of 0.005, not the sample's 0.004
     assert stats.gate(answers(250, 0, 1)).needed.images == pytest.approx(7.8489 * 0.005 * 0.995 / 0.001**2, rel=1e-3)
+
+
+def test_where_nothing_varies_it_takes_as_many_images_as_a_sign_test():
+    assert stats.gate(np.full((2, 3), -0.5)).needed == stats.Needed(6, None)
+    assert stats.gate(np.full((2, 6), -0.5)).outcome == "regression"
+    assert stats.gate(np.full((2, 3), -0.5), margin=0.5).outcome == "pass"
 
 
 @settings(deadline=None, max_examples=50)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal, TypeVar
@@ -79,12 +79,13 @@ def holm(p: ArrayLike) -> NDArray[np.float64]:
     return adjusted
 
 
-def all_pairs(methods: Sequence[T], p: Callable[[T, T], float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def all_pairs(methods: Iterable[T], p: Callable[[T, T], float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The p of every pair of k methods, (k, k) symmetric with 1 on the diagonal, as it is and with Holm's correction.
 
     p(a, b) sees the two alone, so no third method changes it: tests on mean ranks lack that (Benavoli et al., JMLR 17,
     2016). Over tasks, for the columns of x (N, k): all_pairs(x.T, lambda a, b: wilcoxon(a - b).p).
     """
+    methods = list(methods)
     k = len(methods)
     places = np.triu_indices(k, 1)
     raw, corrected = np.ones((k, k)), np.ones((k, k))
@@ -169,5 +170,5 @@ def cliques(ranks: ArrayLike, difference: float) -> list[list[int]]:
     ranks = vector(ranks, "methods")
     order = np.argsort(ranks, kind="stable")
     ends = np.searchsorted(ranks[order], ranks[order] + difference * (1 + 1e-12), side="right")
-    before = np.concatenate([[0], np.maximum.accumulate(ends)[:-1]])
+    before = np.concatenate([[0], ends[:-1]])
     return [order[i:end].tolist() for i, end in enumerate(ends) if end - i > 1 and end > before[i]]
