@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import subprocess
 import sys
@@ -57,6 +58,14 @@ def test_the_rate_warms_up_in_a_line_and_falls_as_a_cosine() -> None:
     assert recipe.rate(8, 12) == pytest.approx(4.0)  # half of the way down
     assert recipe.rate(12, 12) == pytest.approx(0.0)
     assert replace(recipe, floor=1.0).rate(12, 12) == pytest.approx(1.0)
+
+
+def test_by_epochs_the_rate_is_coops_a_slow_first_one_and_then_a_cosine() -> None:
+    recipe = Recipe(lr=8.0, epochs=4, warmup=500, schedule="per-epoch")
+    third = 4 + 4 * math.cos(math.pi / 4)
+    assert [recipe.rate(step, 12) for step in range(12)] == pytest.approx(
+        [1e-5] * 3 + [8.0] * 3 + [third] * 3 + [4.0] * 3
+    )
 
 
 @given(n=st.integers(1, 40), batch=st.integers(1, 12), epochs=st.integers(1, 4), seed=st.integers(0, 9))
@@ -115,6 +124,7 @@ def test_whoever_watches_sees_loss_and_steps_and_epochs_are_told() -> None:
     [
         ({"precision": "fp8"}, "precision 'fp8' is not known"),
         ({"optimiser": "lion"}, "optimiser 'lion' is not known"),
+        ({"schedule": "linear"}, "schedule 'linear' is not known"),
         ({"batch": 0}, "batch of at least 1"),
     ],
 )
