@@ -70,13 +70,27 @@ def parser() -> argparse.ArgumentParser:
     run.set_defaults(command=run_command)
 
     show = commands.add_parser("report", help="make the tables again from the stored cells")
-    show.add_argument("--suite", required=True, metavar="NAME")
+    show.add_argument("--suite", metavar="NAME[,NAME]", help="default: every suite that there are cells of")
     show.add_argument("--results", type=Path, default=Path("results"), metavar="DIR")
     show.add_argument("--features", type=Path, metavar="FILE", help="the feature bundle that the cells were run on")
     show.add_argument(
-        "--format", default="terminal,md,csv,tex", metavar="LIST", help="of terminal, md, csv, tex (default: all)"
+        "--format", default=",".join(report.FORMATS), metavar="LIST", help="of terminal, md, csv, tex (default: all)"
+    )
+    show.add_argument(
+        "--style", default="plain", choices=["plain", "paper"], help="paper: its columns, and what papers print beside"
     )
     show.set_defaults(command=report_command)
+
+    versus = commands.add_parser("compare", help="two methods, or two results folders, task by task")
+    versus.add_argument("a", metavar="A", help="a method, a row's title, or a results folder")
+    versus.add_argument("b", metavar="B", help="what it is compared with")
+    versus.add_argument("--suite", metavar="NAME[,NAME]", help="default: every suite that both have cells of")
+    versus.add_argument(
+        "--results", default="results", metavar="DIR[,DIR]", help="where the methods' cells are; B's may be elsewhere"
+    )
+    versus.add_argument("--features", type=Path, metavar="FILE", help="the feature bundle that the cells were run on")
+    versus.add_argument("--format", default="terminal", choices=list(report.FORMATS), help="of what is printed")
+    versus.set_defaults(command=compare_command)
 
     lists = commands.add_parser("list", help="what there is")
     lists.add_argument("what", choices=["methods", "datasets", "suites", "backbones"])
@@ -209,10 +223,10 @@ def run_command(args: argparse.Namespace) -> int:
     console = Console()
     if args.dry_run:
         return dry_run(console, runner, cells)
-    finished = [whole(args.results, record) for record in outcome.records]
+    finished = (report.reduced(whole(args.results, record)) for record in outcome.records)
     board = report.leaderboard(suite, finished, [form.name for form in forms])
     report.show(board, console)
-    for path in report.write(suite, board, args.results):
+    for path in report.write(board, args.results):
         console.print(f"wrote {path}", highlight=False)
     cells_at = args.results / "cells"
     console.print(
@@ -399,22 +413,75 @@ def bars() -> Iterator[Any]:
 def report_command(args: argparse.Namespace) -> int:
     formats = args.format.split(",")
     for name in formats:
-        if name not in ("terminal", "md", "csv", "tex"):
-            raise UserError(f"unknown format {name!r}: {nearest(name, ['terminal', 'md', 'csv', 'tex'])}")
-    if not (args.results / "cells").is_dir():
-        raise UserError(f"{args.results} holds no cells: run a suite first, or name its folder by --results DIR.")
-    suite = cards.suite(args.suite)
-    if args.features:
-        suite, _ = on_bundle(suite, args.features)
-    found = records.scan(args.results, predictions=True)
-    board = report.leaderboard(suite, found.records, list(METHODS))
+        if name not in report.FORMATS:
+            raise UserError(f"unknown format {name!r}: {nearest(name, report.FORMATS)}")
+    tables = report.published() if args.style == "paper" else ()
+    suites = asked(args)
+    found = stored(args.results, suites)
     console = Console()
     for warning in found.warnings:
         console.print(warning, style="yellow", markup=False)
-    if "terminal" in formats:
-        report.show(board, console)
-    for path in report.write(suite, board, args.results, [name for name in formats if name != "terminal"]):
-        console.print(f"wrote {path}", highlight=False)
+    shown = [suite for suite in suites if args.suite or report.has_cells(suite, found.cells)]
+    if not shown:
+        raise UserError(f"{args.results} holds no cells of any suite: run one first, or name its folder by --results.")
+    for suite in shown:
+        if args.style == "paper" and suite.setting == "few-shot" and not args.suite:
+            continue
+        board = report.leaderboard(suite, found.cells, list(METHODS))
+        if args.style == "paper":
+            board = report.paper(suite, board, tables)
+        if "terminal" in formats:
+            report.show(board, console)
+            console.print()
+        for path in report.write(board, args.results, [name for name in formats if name != "terminal"]):
+            console.print(f"wrote {path}", highlight=False)
+    return 0
+
+
+def asked(args: argparse.Namespace) -> list[Suite]:
+    """The suites of the command line, or all; on a feature bundle's data where one is named."""
+    suites = [cards.suite(name) for name in args.suite.split(",")] if args.suite else list(cards.suites().values())
+    if not args.features:
+        return suites
+    if not args.suite:
+        raise UserError("--features needs --suite: name the suite that the bundle was run as.")
+    return [on_bundle(suite, args.features)[0] for suite in suites]
+
+
+def stored(results: Path, suites: Sequence[Suite]) -> report.Reading:
+    """The cells of these suites in a results folder that has some."""
+    if not (results / "cells").is_dir():
+        raise UserError(f"{results} holds no cells: run a suite first, or name its folder by --results DIR.")
+    return report.read(results, suites)
+
+
+def compare_command(args: argparse.Namespace) -> int:
+    suites, order = asked(args), list(METHODS)
+    folders = [Path(word) for word in (args.a, args.b) if (Path(word) / "cells").is_dir()]
+    if len(folders) == 1:
+        raise UserError(f"{folders[0]} is a results folder: compare it with another one, or a method with a method.")
+    places = folders or [Path(word) for word in args.results.split(",")]
+    if len(places) > 2:
+        raise UserError(f"--results {args.results!r} names {len(places)} folders: two can be compared.")
+    found = [stored(place, suites) for place in places]
+    for warning in (warning for reading in found for warning in reading.warnings):
+        Console(stderr=True).print(warning, style="yellow", markup=False)
+    shown = [s for s in suites if args.suite or all(report.has_cells(s, reading.cells) for reading in found)]
+    if not shown:
+        raise UserError(f"{' and '.join(map(str, places))} hold cells of no suite in common: run one first.")
+    boards = []
+    for suite in shown:
+        cells, others = found[0].cells, found[1].cells if len(found) > 1 else None
+        if folders and others is not None:
+            boards += report.compare_folders(suite, cells, others, (args.a, args.b), order)
+        else:
+            boards.append(report.compare(suite, args.a, args.b, cells, others))
+    console = Console()
+    for board in boards:
+        if args.format == "terminal":
+            report.show(board, console)
+        else:
+            print(report.render(board, args.format), end="")
     return 0
 
 

@@ -272,10 +272,15 @@ def load(path: str | Path, predictions: bool = True) -> Record:
         raise Damaged(f"{path} is damaged ({_reason(error)}): delete this folder and run again.") from error
 
 
+def places(root: str | Path) -> list[Path]:
+    """The folder of every cell below `root`, sorted by name."""
+    return sorted(Path(root, "cells").glob("[!.]*--*"))
+
+
 def scan(root: str | Path, predictions: bool = False) -> Scan:
     """Every cell below `root`, sorted by name."""
     records, warnings = [], []
-    for path in sorted(Path(root, "cells").glob("[!.]*--*")):
+    for path in places(root):
         try:
             records.append(load(path, predictions))
         except UserError as error:

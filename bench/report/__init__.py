@@ -1,4 +1,4 @@
-"""Tables from stored cells: `leaderboard` builds one as plain data, the writers say it in four formats.
+"""Tables from stored cells: `leaderboard` builds one as plain data, the writers say it in several formats.
 
 Nothing is computed here that the cells do not hold, so the same cells give the same bytes.
 """
@@ -11,13 +11,33 @@ import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench.api import Suite, UserError
+from bench.api import UserError
+from bench.report.cells import Cell, Reading, has_cells, read, reduced
+from bench.report.compare import compare, compare_folders
 from bench.report.leaderboard import leaderboard
 from bench.report.model import Leaderboard
+from bench.report.paper import paper
+from bench.report.published import published
 from bench.report.terminal import as_terminal, show
 from bench.report.writers import as_csv, as_latex, as_markdown
 
-__all__ = ["FORMATS", "Leaderboard", "leaderboard", "render", "show", "write"]
+__all__ = [
+    "FORMATS",
+    "Cell",
+    "Leaderboard",
+    "Reading",
+    "compare",
+    "compare_folders",
+    "has_cells",
+    "leaderboard",
+    "paper",
+    "published",
+    "read",
+    "reduced",
+    "render",
+    "show",
+    "write",
+]
 
 FORMATS: dict[str, Callable[[Leaderboard], str]] = {
     "terminal": as_terminal,
@@ -32,15 +52,13 @@ def render(board: Leaderboard, format: str) -> str:
     return FORMATS[format](board)
 
 
-def write(
-    suite: Suite, board: Leaderboard, root: str | Path, formats: Sequence[str] = ("md", "csv", "tex")
-) -> list[Path]:
-    """Write <root>/tables/<suite>.<format>, each whole or not at all; where they are."""
-    paths = [Path(root, "tables", f"{suite.name}.{format}") for format in formats]
+def write(board: Leaderboard, root: str | Path, formats: Sequence[str] = ("md", "csv", "tex")) -> list[Path]:
+    """Write <root>/tables/<board's name>.<format>, each whole or not at all; where they are."""
+    paths = [Path(root, "tables", f"{board.name}.{format}") for format in formats]
     try:
         for path, format in zip(paths, formats, strict=True):
             path.parent.mkdir(parents=True, exist_ok=True)
-            _replace(path, render(board, format))
+            replace(path, render(board, format))
     except OSError as error:
         raise UserError(
             f"the results folder {root} cannot be written ({error.strerror or error}): mend that or name another one."
@@ -48,7 +66,7 @@ def write(
     return paths
 
 
-def _replace(path: Path, text: str) -> None:
+def replace(path: Path, text: str) -> None:
     """Write a file under a temporary name, sync it and rename it onto `path`."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 HOLE = "–"
 """Stands where a number is missing."""
@@ -14,55 +14,91 @@ PARTS: tuple[Part, ...] = ("tasks", "summary", "cost")
 
 @dataclass(frozen=True)
 class Entry:
-    """One number with what is known about it, or a mark in its place. `notes` are numbers of footnotes."""
+    """One number with what is known about it, or a mark in its place.
+
+    p: of the number being 0, as tested alone; corrected: the same with the correction that the footer names.
+    standing: of the column's numbers this is the best, or the best is not separated from it ("tie").
+    notes: numbers of footnotes.
+    """
 
     value: float | None = None
     low: float | None = None
     high: float | None = None
     p: float | None = None
+    corrected: float | None = None
+    standing: Literal["", "best", "tie"] = ""
     mark: str = ""
     notes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Column:
-    """`part`: what a narrow page may show apart. Columns that are not `shown` are in the CSV alone."""
+    """`part`: what a narrow page may show apart. Columns that are not `shown` are in the CSV alone.
+
+    Accuracies, differences and percent are fractions, whatever their unit says; `digits` are those of their percent.
+    """
 
     title: str
-    kind: Literal["accuracy", "difference", "p", "ece", "count", "number"]
+    kind: Literal["accuracy", "difference", "percent", "p", "count", "number"]
     part: Part = "tasks"
     interval: bool = False
     shown: bool = True
+    unit: str = ""
+    digits: int = 1
+
+    @property
+    def heading(self) -> str:
+        """Title and unit, but for percent and points, of which the footer speaks."""
+        return f"{self.title} {self.unit}" if self.unit and self.kind == "number" else self.title
 
 
 @dataclass(frozen=True)
 class Row:
-    """Who the numbers belong to. `facts` are for the CSV."""
+    """Who the numbers belong to. `facts` are for the CSV; `cells`: each stored cell with its cost and provenance."""
 
     title: str
     facts: Mapping[str, str]
     notes: tuple[int, ...] = ()
+    cells: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Answers of about the same confidence: how many, their mean confidence, and how many of them are right."""
+
+    count: int
+    confidence: float
+    accuracy: float
 
 
 @dataclass(frozen=True)
 class Block:
-    """Columns that belong together: of one data set, one number of shots, or a mean. entries[i][j]: row i, column j."""
+    """Columns that belong together: of one data set, one number of shots, or a mean. entries[i][j]: row i, column j.
+
+    The block of the headline also has pairs[i][k], row i minus row k by the headline's measure, and reliability[i],
+    the bins of row i's confidence from 0 to 1.
+    """
 
     title: str
     columns: tuple[Column, ...]
     entries: tuple[tuple[Entry, ...], ...]
+    pairs: tuple[tuple[Entry, ...], ...] = ()
+    reliability: tuple[tuple[Bin, ...], ...] = ()
 
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """What all formats are written from. Footnote i stands at footnotes[i - 1]; `footer` explains the table."""
+    """What all formats are written from. Footnote i stands at footnotes[i - 1].
 
-    suite: str
+    name: what its files are called. footer: how to read the table, a paragraph by topic.
+    """
+
+    name: str
     title: str
     rows: tuple[Row, ...]
     blocks: tuple[Block, ...]
     footnotes: tuple[str, ...]
-    footer: tuple[str, ...]
+    footer: Mapping[str, str]
 
 
 def clean(text: str) -> str:

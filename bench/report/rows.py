@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench import cards
 from bench.api import Record, Task
+from bench.report.cells import Cell
 from bench.report.model import clean
 
 
@@ -20,54 +23,61 @@ class Run:
     """The cells of one row, by task and seed: of one code, one set of weights, one precision and number of views."""
 
     newest: Record
-    cells: Mapping[Task, Mapping[int, Record]]
+    cells: Mapping[Task, Mapping[int, Cell]]
     left_out: int
 
     @functools.cached_property
     def seeds(self) -> tuple[int, ...]:
         return tuple(sorted({seed for by_seed in self.cells.values() for seed in by_seed}))
 
-    def of(self, task: Task) -> Mapping[int, Record]:
+    def of(self, task: Task) -> Mapping[int, Cell]:
         """The cells that answer `task`; methods without support answer the same question without it."""
-        learns = self.newest.setting.startswith("few-shot")
+        learns = self.newest.setting.startswith(("few-shot", "fine-tune"))
         return self.cells.get(task if learns else cards.unsupported(task), {})
 
-    def done(self, task: Task) -> dict[int, Record]:
-        return {seed: record for seed, record in sorted(self.of(task).items()) if record.status == "done"}
+    def done(self, task: Task) -> dict[int, Cell]:
+        return {seed: cell for seed, cell in sorted(self.of(task).items()) if cell.record.status == "done"}
 
-    def common(self, tasks: Sequence[Task]) -> set[int]:
+    def common(self, tasks: Iterable[Task]) -> tuple[int, ...]:
         """Seeds that answered all of these tasks."""
-        return set.intersection(*(set(self.done(task)) for task in tasks))
+        return tuple(sorted(set.intersection(*(set(self.done(task)) for task in tasks))))
 
-    def right(self, task: Task, seeds: Iterable[int]) -> np.ndarray:
+    def right(self, task: Task, seeds: Iterable[int]) -> NDArray[np.bool_]:
         """(S, n): whether the answers are right."""
         done = self.done(task)
-        return np.stack([np.asarray(done[s].prediction) == np.asarray(done[s].label) for s in sorted(seeds)]) * 1.0
+        return np.stack([done[seed].right for seed in seeds])
 
     def ids(self, task: Task) -> tuple[str, ...]:
         return next(iter(self.done(task).values())).ids
 
+    def data(self, task: Task) -> str:
+        """Digest of the images that were answered, and of their true classes."""
+        return next(iter(self.done(task).values())).data
 
-def grouped(cells: Iterable[Record], order: Sequence[str]) -> list[Run]:
-    groups: dict[tuple[str, str, str], list[Record]] = {}
-    for record in cells:
-        groups.setdefault((record.method, _json(record.fields), record.backbone), []).append(record)
+
+def grouped(cells: Iterable[Cell], order: Sequence[str] = ()) -> list[Run]:
+    """The rows that these cells make, in the `order` of method names; others follow by name."""
+    groups: dict[tuple[str, str, str], list[Cell]] = {}
+    for cell in cells:
+        record = cell.record
+        groups.setdefault((record.method, _json(record.fields), record.backbone), []).append(cell)
     place = {name: i for i, name in enumerate(order)}
     return [_run(groups[key]) for key in sorted(groups, key=lambda key: (place.get(key[0], len(place)), key))]
 
 
-def _run(cells: list[Record]) -> Run:
+def _run(cells: list[Cell]) -> Run:
     """The newest cell decides; cells of other code, weights, precision, views or images are left out."""
-    cells = sorted(cells, key=lambda r: (str(r.provenance.get("finished", "")), r.id), reverse=True)
-    kept: dict[Task, dict[int, Record]] = {}
-    for record in cells:
-        if _made_by(record) != _made_by(cells[0]):
+    cells = sorted(cells, key=lambda c: (str(c.record.provenance.get("finished", "")), c.record.id), reverse=True)
+    kept: dict[Task, dict[int, Cell]] = {}
+    for cell in cells:
+        record = cell.record
+        if _made_by(record) != _made_by(cells[0].record):
             continue
         by_seed = kept.setdefault(record.task, {})
-        others = (r.ids for r in by_seed.values() if r.status == record.status == "done")
-        if record.seed not in by_seed and record.ids == next(others, record.ids):
-            by_seed[record.seed] = record
-    return Run(cells[0], kept, len(cells) - sum(map(len, kept.values())))
+        others = (c.data for c in by_seed.values() if c.record.status == record.status == "done")
+        if record.seed not in by_seed and cell.data == next(others, cell.data):
+            by_seed[record.seed] = cell
+    return Run(cells[0].record, kept, len(cells) - sum(map(len, kept.values())))
 
 
 def _made_by(record: Record) -> tuple:
@@ -115,3 +125,24 @@ def facts(run: Run) -> dict[str, str]:
         "precision": me.precision,
         "replicates": " ".join(map(str, run.seeds)),
     }
+
+
+def listed(run: Run) -> tuple[dict[str, Any], ...]:
+    """Every cell of the row, as plain data."""
+    return tuple(
+        {
+            "id": cell.record.id,
+            "task": cell.record.task.name,
+            "seed": cell.record.seed,
+            "status": cell.record.status,
+            "error": cell.record.error,
+            "images": len(cell.ids),
+            "accuracy": float(cell.right.mean()) if len(cell.ids) else None,
+            "ece": cell.ece,
+            "cost": dataclasses.asdict(cell.record.cost),
+            "notes": list(cell.record.notes),
+            "provenance": dict(cell.record.provenance),
+        }
+        for task in sorted(run.cells, key=lambda task: task.name)
+        for _, cell in sorted(run.cells[task].items())
+    )

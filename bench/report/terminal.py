@@ -49,12 +49,12 @@ def _pieces(board: Leaderboard, width: int) -> Iterator[RenderableType]:
     yield ""
     for i, note in enumerate(board.footnotes, 1):
         yield Text(f"[{i}] {note}")
-    for line in board.footer:
+    for line in board.footer.values():
         yield Text(line, style="dim")
 
 
 def _tables(board: Leaderboard, block: Block, width: int) -> Iterator[RenderableType]:
-    """The block in the first arrangement that fits; tasks may take several tables, and so may all in the last one."""
+    """The block in the first arrangement that fits; a part that stands alone may take several tables."""
     widths = [_width(block, j) for j in range(len(block.columns))]
     titles = max(cell_len(_title(row)) for row in board.rows)
 
@@ -67,7 +67,7 @@ def _tables(board: Leaderboard, block: Block, width: int) -> Iterator[Renderable
         groups = [
             (parts, [j for j, c in enumerate(block.columns) if c.shown and c.part in parts]) for parts in arrangement
         ]
-        if all(parts == ("tasks",) or fitting(group) for parts, group in groups):
+        if all(len(parts) == 1 or fitting(group) for parts, group in groups):
             break
     for parts, group in groups:
         spacing = fitting(group) or SPACING[-1]
@@ -98,6 +98,7 @@ def _width(block: Block, j: int) -> int:
 
 def _cell(entry: Entry, column: Column) -> Text:
     style = "red" if entry.mark == "failed" else "dim" if entry.mark in (HOLE, "n/a", "reference") else ""
+    style = {"best": "bold", "tie": "underline"}.get(entry.standing, style)
     text = Text(shown(entry, column), style=style)
     if entry.notes:
         text.append(f" [{','.join(map(str, entry.notes))}]", style="dim")

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tabulate import tabulate
 
@@ -29,11 +30,11 @@ def as_markdown(board: Leaderboard) -> str:
             ]
             for row, entries in zip(board.rows, block.entries, strict=True)
         ]
-        headers = ["", *(_markdown(block.columns[j].title) for j in places)]
+        headers = ["", *(_markdown(block.columns[j].heading) for j in places)]
         alignment = ["left", *("right" for _ in places)]
         parts.append(tabulate(table, headers, "pipe", colalign=alignment, disable_numparse=True))
     parts += [f"\\[{i}\\] {_markdown(note)}" for i, note in enumerate(board.footnotes, 1)]
-    parts += [_markdown(line) for line in board.footer]
+    parts += [_markdown(line) for line in board.footer.values()]
     return "\n\n".join(parts) + "\n"
 
 
@@ -53,8 +54,10 @@ def _with_marks(entry: Entry, column: Column) -> str:
 
 
 def as_csv(board: Leaderboard) -> str:
-    """One line a row, numbers unrounded (accuracies and ECE as fractions), holes empty, reasons in `notes`."""
-    names = [f"{block.title}: {c.title}" if block.title else c.title for block in board.blocks for c in block.columns]
+    """One line a row, numbers unrounded (percent and points as fractions), holes empty, reasons in `notes`."""
+    names = [
+        f"{block.title}: {c.heading}" if block.title else c.heading for block in board.blocks for c in block.columns
+    ]
     columns = [column for block in board.blocks for column in block.columns]
     ranged = [column.kind in ("accuracy", "difference") for column in columns]
     header = ["title", *board.rows[0].facts]
@@ -89,9 +92,33 @@ WIDEST = 10
 """As many columns of answers a page can show beside the names of the rows."""
 
 
+ALONE = r"""% Compiles as it is. \input into another document it is the tables alone, which need booktabs and graphicx.
+\makeatletter
+\ifx\@nodocument\relax\else
+  \def\TablesAlone{}
+  \documentclass{article}
+  \usepackage[margin=2cm]{geometry}
+  \usepackage{booktabs,graphicx}
+  \begin{document}
+\fi
+\makeatother"""
+END = r"""\ifdefined\TablesAlone\else\expandafter\endinput\fi
+\end{document}"""
+
+
+COST = ("cost", "machines", "memory")
+"""Topics of the footer that are about the tables of costs."""
+STANDING = "Bold: the best of a column; underlined: its ties."
+
+
 def as_latex(board: Leaderboard) -> str:
-    """Table environments, the answers of a block before its cost; the first caption explains them all."""
-    pieces = [r"% needs \usepackage{booktabs,graphicx}"]
+    """Table environments, the answers of a block before its cost; the first caption of either explains the others."""
+    said = [text for topic, text in board.footer.items() if topic not in COST]
+    explained = {
+        "": [*said, STANDING],
+        "what it cost": [board.footer[topic] for topic in COST if topic in board.footer],
+    }
+    pieces = [ALONE]
     for block in board.blocks:
         tasks, summary, cost = (
             [j for j, c in enumerate(block.columns) if c.shown and c.part == part] for part in PARTS
@@ -102,10 +129,9 @@ def as_latex(board: Leaderboard) -> str:
         for places, about in [*((places, "") for places in tables), (cost, "what it cost")]:
             if places:
                 title = ", ".join(filter(None, (board.title, block.title, about)))
-                explained = board.footer if len(pieces) == 1 else ()
-                caption = " ".join(text.rstrip(".") + "." for text in (title, *explained))
+                caption = " ".join(text.rstrip(".") + "." for text in (title, *explained.pop(about, ())))
                 pieces.append(_latex_table(board, block, places, caption))
-    return "\n\n".join(pieces) + "\n"
+    return "\n\n".join([*pieces, END]) + "\n"
 
 
 def _latex_table(board: Leaderboard, block: Block, places: Sequence[int], caption: str) -> str:
@@ -114,11 +140,12 @@ def _latex_table(board: Leaderboard, block: Block, places: Sequence[int], captio
     for row, entries in zip(board.rows, block.entries, strict=True):
         used.update(row.notes, *(entries[j].notes for j in places))
         cells = [latex(row.title) + _latex_marks(row.notes)]
-        cells += [latex(shown(entries[j], block.columns[j])) + _latex_marks(entries[j].notes) for j in places]
+        cells += [_latex_entry(entries[j], block.columns[j]) for j in places]
         body.append("    " + " & ".join(cells) + r" \\")
+    units = [f"({latex(block.columns[j].unit)})" if block.columns[j].unit else "" for j in places]
     return "\n".join(
         [
-            r"\begin{table}",
+            r"\begin{table}[htbp]",
             r"  \centering\small\setlength{\tabcolsep}{4pt}",
             rf"  \caption{{{latex(caption)}}}",
             r"  \medskip",
@@ -126,6 +153,7 @@ def _latex_table(board: Leaderboard, block: Block, places: Sequence[int], captio
             rf"  \begin{{tabular}}{{l{'r' * len(places)}}}",
             r"    \toprule",
             "    " + " & ".join(["", *(_latex_header(block.columns[j]) for j in places)]) + r" \\",
+            *(["    " + " & ".join(["", *units]) + r" \\"] if any(units) else []),
             r"    \midrule",
             *body,
             r"    \bottomrule",
@@ -136,15 +164,23 @@ def _latex_table(board: Leaderboard, block: Block, places: Sequence[int], captio
     )
 
 
+def _latex_entry(entry: Entry, column: Column) -> str:
+    text = latex(shown(entry, column))
+    number, plus_minus, half = text.partition(r" $\pm$")
+    command = {"best": r"\textbf", "tie": r"\underline"}.get(entry.standing)
+    marked = f"{command}{{{number}}}{plus_minus}{half}" if command else text
+    return marked + _latex_marks(entry.notes)
+
+
 def _latex_header(column: Column) -> str:
-    lines = r"\\".join(map(latex, broken(column)))
+    lines = r"\\".join(map(latex, broken(replace(column, unit=""))))
     return rf"\begin{{tabular}}[b]{{@{{}}r@{{}}}}{lines}\end{{tabular}}" if r"\\" in lines else lines
 
 
 LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': r"{\char34}", "±": r"$\pm$", "–": "--", "—": "---", "…": r"\dots{}",
+    "|": r"\textbar{}", '"': r"{\char34}", "±": r"$\pm$", "–": "--", "—": "---", "…": r"\dots{}", "†": r"\dag{}",
     "[": "{[}", "*": "{*}",  # which the end of the line before would take for its own
 }  # fmt: skip
 

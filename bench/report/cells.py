@@ -1,0 +1,111 @@
+"""What tables need of a stored cell: a bit an image instead of five arrays, so that thousands of cells fit."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench import cards, records, stats
+from bench.api import Record, Suite, Task, UserError
+
+BINS = 15
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A record without its arrays, and what they said.
+
+    ids, right (n,): the images in alphabetical order, and whether each was answered rightly.
+    data: digest of the images and their true classes; answers are compared only where it is the same.
+    bins (3, 15): answers, sum of their confidences and right answers, by confidence in bins of equal width.
+    unknown: answers whose confidence is not a number; there is no ECE then.
+    """
+
+    record: Record
+    ids: tuple[str, ...] = ()
+    right: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+    data: str = ""
+    bins: NDArray[np.float64] = field(default_factory=lambda: np.zeros((3, BINS)))
+    ece: float | None = None
+    unknown: int = 0
+
+
+class Reading(NamedTuple):
+    """The cells, and one sentence about each folder that could not be read."""
+
+    cells: list[Cell]
+    warnings: list[str]
+
+
+def read(root: str | Path, suites: Iterable[Suite]) -> Reading:
+    """The stored cells that tables of these suites can show; each is read once and its arrays are let go."""
+    wanted = frozenset().union(*map(answered, suites))
+    cells, warnings = [], []
+    for path in records.places(root):
+        try:
+            if records.load(path, predictions=False).task in wanted:
+                cells.append(reduced(records.load(path)))
+        except UserError as error:
+            warnings.append(str(error))
+    return Reading(cells, warnings)
+
+
+def answered(suite: Suite) -> frozenset[Task]:
+    """The tasks that a suite's cells answer: its own, and the same questions without labelled pictures."""
+    tasks = cards.tasks(suite)
+    return frozenset([*tasks, *map(cards.unsupported, tasks)])
+
+
+def has_cells(suite: Suite, cells: Iterable[Cell]) -> bool:
+    """Whether somebody ran this suite: some cell learnt from its support, or the whole of it was answered without.
+
+    Cells without support may have come from another suite that shows some of the same pictures.
+    """
+    found = {cell.record.task for cell in cells if cell.record.setting in suite.admits}
+    tasks = cards.tasks(suite)
+    return any(task in found for task in tasks) or all(cards.unsupported(task) in found for task in tasks)
+
+
+def reduced(record: Record) -> Cell:
+    """The cell of a record that was loaded with its predictions."""
+    bare = replace(record, ids=(), prediction=None, label=None, p_true=None, confidence=None)
+    if record.status != "done":
+        return Cell(bare)
+    if record.prediction is None:
+        raise ValueError("a cell without its predictions: load(path, predictions=True)")
+    ids, order = _sorted(record.ids)
+    label, confidence = np.asarray(record.label)[order], np.asarray(record.confidence, dtype=float)[order]
+    right = np.asarray(record.prediction)[order] == label
+    known = np.isfinite(confidence)
+    data = hashlib.blake2b(_names(ids, record.classes) + label.astype(np.int64).tobytes(), digest_size=16).hexdigest()
+    place = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], confidence[known], side="left")
+    counted = [np.bincount(place, weights, BINS) for weights in (None, confidence[known], right[known])]
+    return Cell(
+        bare,
+        ids,
+        right,
+        data,
+        np.array(counted, dtype=float),
+        stats.ece(confidence, right, BINS) if known.all() else None,
+        int((~known).sum()),
+    )
+
+
+@functools.lru_cache(maxsize=512)
+def _sorted(ids: tuple[str, ...]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """The ids in alphabetical order, one tuple for all cells of a task, and their places."""
+    order = np.array(sorted(range(len(ids)), key=ids.__getitem__), dtype=np.int64)
+    return tuple(ids[i] for i in order), order
+
+
+@functools.lru_cache(maxsize=512)
+def _names(ids: tuple[str, ...], classes: tuple[str, ...]) -> bytes:
+    """Digest of the images' and the classes' names."""
+    return hashlib.blake2b(repr((ids, classes)).encode(), digest_size=16).digest()
