@@ -12,6 +12,7 @@ import torch
 from reference import LiteralRAda, clip_logits, coop_rates, cross_entropy, softmax, unit
 from torch import Tensor, nn
 
+from bench import tune
 from bench.api import METHODS, Batch, Classes, NotRunnable, Part, Support, Task, UserError
 from bench.backbone import OpenClip, weights_hash
 from bench.cache import Cache
@@ -397,6 +398,11 @@ def test_a_resnet_is_refused_in_one_sentence(tiny: OpenClip, name: str, tmp_path
     assert record.error == (
         "learns inside the image tower's transformer, and this backbone's is a ResNet: take one such as world-vit"
     )
+
+
+def test_tuning_leaves_out_what_the_backbone_cannot_carry(tiny: OpenClip, tmp_path: Path) -> None:
+    runner = Runner(Features(tiny, Cache(tmp_path / "cache")), tmp_path)
+    assert tune.tune(runner, [METHODS["maple"]])["forms"] == {}
 
 
 def test_words_that_are_fewer_than_the_prompts_are_named(vit: OpenClip) -> None:
