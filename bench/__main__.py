@@ -424,12 +424,11 @@ def report_command(args: argparse.Namespace) -> int:
     shown = [suite for suite in suites if args.suite or report.has_cells(suite, found.cells)]
     if not shown:
         raise UserError(f"{args.results} holds no cells of any suite: run one first, or name its folder by --results.")
-    for suite in shown:
-        if args.style == "paper" and suite.setting == "few-shot" and not args.suite:
-            continue
-        board = report.leaderboard(suite, found.cells, list(METHODS))
-        if args.style == "paper":
-            board = report.paper(suite, board, tables)
+    boards = [report.leaderboard(suite, found.cells, list(METHODS)) for suite in shown]
+    if args.style == "paper":
+        laid_out = [suite for suite in shown if args.suite or report.has_layout(suite)]
+        boards = [report.paper(s, b, tables) for s, b in zip(shown, boards, strict=True) if s in laid_out]
+    for board in boards:
         if "terminal" in formats:
             report.show(board, console)
             console.print()

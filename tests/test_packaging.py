@@ -15,7 +15,7 @@ def test_every_package_of_the_checkout_is_in_the_wheel() -> None:
         for top in ("bench", "methods")
         for file in (HERE / top).rglob("__init__.py")
     }
-    assert found | {"bench.datasets", "bench.datasets.suites"} == set(SETUP["packages"])
+    assert found | {"bench.datasets", "bench.datasets.suites", "bench.results"} == set(SETUP["packages"])
 
 
 def test_every_file_beside_the_code_is_in_the_wheel() -> None:

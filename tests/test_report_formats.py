@@ -191,13 +191,19 @@ def test_the_caption_states_images_seeds_test_and_correction_and_the_table_of_co
     assert "Measured on" not in first
 
 
+def latex_is_there() -> bool:
+    if not shutil.which("pdflatex") or not shutil.which("kpsewhich"):
+        return False
+    return subprocess.run(["kpsewhich", "booktabs.sty"], capture_output=True).returncode == 0
+
+
 def gains(*counts: int) -> list[Record]:
     """Zero-shot answers half of 40 images rightly, methods a, b, ... so many more."""
     rows = zip(["zero-shot", *"abc"], (0, *counts), strict=False)
     return [cell(name, ONE, 1, [1] * (20 + count) + [0] * (20 - count)) for name, count in rows]
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+@pytest.mark.skipif(not latex_is_there(), reason="pdflatex or its package booktabs is not installed")
 @pytest.mark.parametrize("make", [toy, hostile, wide])
 def test_latex_compiles_alone_and_inside_another_document(make, tmp_path):
     (tmp_path / "table.tex").write_text(report.render(make(), "tex"), encoding="utf-8")

@@ -16,7 +16,7 @@ from bench.report.cells import Cell, Reading, has_cells, read, reduced
 from bench.report.compare import compare, compare_folders
 from bench.report.leaderboard import leaderboard
 from bench.report.model import Leaderboard
-from bench.report.paper import paper
+from bench.report.paper import has_layout, paper
 from bench.report.published import published
 from bench.report.terminal import as_terminal, show
 from bench.report.writers import as_csv, as_latex, as_markdown
@@ -29,6 +29,7 @@ __all__ = [
     "compare",
     "compare_folders",
     "has_cells",
+    "has_layout",
     "leaderboard",
     "paper",
     "published",

@@ -29,6 +29,11 @@ def kind(suite: Suite) -> Kind:
     )
 
 
+def has_layout(suite: Suite) -> bool:
+    """Whether a paper has a table for suites of this form."""
+    return suite.setting in ("base-to-new", "domain-shift")
+
+
 def paper(suite: Suite, board: Leaderboard, tables: Sequence[PublishedTable] = ()) -> Leaderboard:
     """The suite's leaderboard with the columns of a paper's table alone, and that table's rows, where they match."""
     table = next((table for table in tables if table.layout == kind(suite) and _shared(suite, table)), None)
