@@ -209,6 +209,14 @@ def split_reference(reference: str) -> tuple[str, str | None]:
     return name, domain if colon else None
 
 
+def severity(part: Part, folder: Path | None = None) -> int | None:
+    """How strong the shift of its pictures is, where the data set's domains are the severities of one shift."""
+    folder = folder or home()
+    if part.domain is None or not part.domain.isdecimal() or not (folder / f"{part.dataset}.toml").is_file():
+        return None
+    return int(part.domain) if "shift" in card(part.dataset, folder).options else None
+
+
 # -- tasks ---------------------------------------------------------------------------------------------------
 
 

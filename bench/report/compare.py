@@ -17,7 +17,8 @@ from bench.api import Suite, Task, UserError, nearest
 from bench.report.cells import Cell
 from bench.report.entries import Maker, Measure
 from bench.report.footer import by_chance
-from bench.report.leaderboard import by_shots, halves, rows_of, shifted, shots_title
+from bench.report.groups import by_shots, halves, shifted, shots_title
+from bench.report.leaderboard import rows_of
 from bench.report.model import HOLE, Block, Column, Entry, Leaderboard, Row, clean
 from bench.report.rows import Run, titles
 

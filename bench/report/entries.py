@@ -128,6 +128,10 @@ class Maker:
             entry, low=low, high=high, p=None, standing="best" if tied and run in standing.best else "tie" * tied
         )
 
+    def estimate(self, run: Run, measure: Measure) -> stats.Estimate | None:
+        """The measure with its interval alone, without a standing or a footnote."""
+        return self.once(self._estimate, run, measure).estimate
+
     def _estimate(self, run: Run, measure: Measure) -> Found:
         if len(measure.all) == 1:
             mark, reasons = _state(run, measure.tasks[0])

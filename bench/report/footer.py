@@ -125,11 +125,16 @@ def _tests(maker: Maker, headline: Headline) -> Topics:
 
 def machines(runs: Sequence[Run]) -> Topics:
     """Where times come from."""
-    cells = (cell for run in runs for by_seed in run.cells.values() for cell in by_seed.values())
-    names = sorted({_machine(cell.record.provenance) for cell in cells if cell.record.status == "done"} - {""})
+    names = machine_names(runs)
     if names:
         warning = " Times of different machines must not be compared." if len(names) > 1 else ""
         yield "machines", f"Measured on {'; '.join(names)}.{warning}"
+
+
+def machine_names(runs: Sequence[Run]) -> list[str]:
+    """The machines that the times of these rows come from, as far as cells say."""
+    cells = (cell for run in runs for by_seed in run.cells.values() for cell in by_seed.values())
+    return sorted({_machine(cell.record.provenance) for cell in cells if cell.record.status == "done"} - {""})
 
 
 def _machine(known: Mapping[str, Any]) -> str:

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from bench import cards
 from bench.api import Record, Suite, Task, UserError
 from bench.report.cells import Cell, answered
+from bench.report.charts import charts, milliseconds
 from bench.report.entries import REFERENCE, Headline, Maker, Measure
 from bench.report.footer import footer
+from bench.report.groups import by_shots, halves, shifted, shots_title
 from bench.report.model import Block, Column, Entry, Leaderboard, Part, Row, clean
 from bench.report.rows import Run, facts, grouped, listed, titles
 
@@ -36,7 +38,8 @@ def leaderboard(suite: Suite, cells: Iterable[Cell], order: Sequence[str] = ()) 
             block = Block(block.title, block.columns, entries, pairs, bins)
         blocks.append(block)
     said = {topic: clean(text) for topic, text in footer(maker, rows, headlines[-1])}
-    return Leaderboard(suite.name, clean(suite.title), rows, tuple(blocks), tuple(maker.footnotes), said)
+    figures = tuple(charts(maker, suite, headlines[-1], rows))
+    return Leaderboard(suite.name, clean(suite.title), rows, tuple(blocks), tuple(maker.footnotes), said, figures)
 
 
 def rows_of(suite: Suite, cells: Iterable[Cell], order: Sequence[str] = ()) -> list[Run]:
@@ -55,7 +58,8 @@ Layouts = Iterable[tuple[str, Layout, Headline | None]]
 
 
 def _accuracy(maker: Maker, title: str, measure: Measure, interval: bool = True, part: Part = "tasks") -> Layout:
-    column = Column(title, "accuracy", part, interval, unit="%")
+    names = dict.fromkeys(name for task in measure.all for name in (task.name, cards.unsupported(task).name))
+    column = Column(title, "accuracy", part, interval, unit="%", tasks=tuple(names))
     return [(column, functools.partial(maker.accuracy, measure=measure))]
 
 
@@ -93,10 +97,6 @@ def _compared(maker: Maker, headline: Headline, whats: Sequence[tuple[str, Measu
     return layout
 
 
-def _ms(record: Record) -> float:
-    return record.cost.encode_ms + record.cost.adapt_ms + record.cost.predict_ms
-
-
 def _peak(record: Record) -> float:
     return max(record.cost.memory_fit_mib, record.cost.memory_predict_mib)
 
@@ -117,7 +117,7 @@ COSTS: dict[str, tuple[str, Callable[[Record], float], bool]] = {
     "text forwards": ("", _of("text_forwards"), True),
     "text backwards": ("", _of("text_backwards"), True),
     "GFLOP/image": ("", _of("gflop_per_image"), True),
-    "all": ("ms", _ms, False),
+    "all": ("ms", milliseconds, False),
     **{name: ("", _of(name), False) for name in ("encode_support_s", "memory_fit_mib", "memory_predict_mib")},
 }
 """Column -> its unit, how a record is read, and whether people are shown it or the CSV alone."""
@@ -137,23 +137,6 @@ def _calibration_and_cost(maker: Maker, measure: Measure, tasks: Sequence[Task])
 
 
 # -- layouts ----------------------------------------------------------------------------------------------------------
-
-
-def by_shots(tasks: Iterable[Task]) -> dict[int, list[Task]]:
-    groups: dict[int, list[Task]] = {}
-    for task in tasks:
-        groups.setdefault(task.shots, []).append(task)
-    return groups
-
-
-def shots_title(k: int) -> str:
-    return "all pictures" if k == 0 else "1 shot" if k == 1 else f"{k} shots"
-
-
-def shifted(suite: Suite, tasks: Sequence[Task]) -> tuple[list[Task], list[Task]]:
-    """The task in distribution, if the suite has one, and the others, over which its mean is."""
-    inside = [task for task in tasks if task.test.name == suite.id]
-    return inside, [task for task in tasks if task not in inside] or inside
 
 
 def _domain_shift(maker: Maker, suite: Suite, tasks: Sequence[Task]) -> Layouts:
@@ -221,12 +204,6 @@ def _base_to_new(maker: Maker, suite: Suite, tasks: Sequence[Task]) -> Layouts:
                 for name, part in three:
                     layout += _against(maker, part, name, "tasks", shown=False)
             yield title + after, layout, headline
-
-
-def halves(tasks: Sequence[Task]) -> tuple[list[Task], list[Task]]:
-    """The tasks on base and on new classes, data set by data set."""
-    base, new = ([task for task in tasks if task.test.half == half] for half in ("base", "new"))
-    return base, new
 
 
 LAYOUTS: Mapping[str, Callable[[Maker, Suite, Sequence[Task]], Layouts]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 HOLE = "–"
@@ -36,6 +36,7 @@ class Column:
     """`part`: what a narrow page may show apart. Columns that are not `shown` are in the CSV alone.
 
     Accuracies, differences and percent are fractions, whatever their unit says; `digits` are those of their percent.
+    tasks: the names of the tasks whose cells an accuracy comes from, with and without support.
     """
 
     title: str
@@ -45,6 +46,7 @@ class Column:
     shown: bool = True
     unit: str = ""
     digits: int = 1
+    tasks: tuple[str, ...] = ()
 
     @property
     def heading(self) -> str:
@@ -87,6 +89,44 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Point:
+    """A row's number y at x."""
+
+    row: int
+    x: float
+    y: Entry
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Points row by row, those of a row in the order of x."""
+
+    title: str
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What a figure shows, as plain data; the points of "reliability" are the headline block's bins.
+
+    x, y: what the axes say. ticks: names of values of x, where these are names.
+    joined: groups of rows that belong together: the Pareto front of a cost, rows that a ranking does not separate.
+    critical: the difference of mean ranks that would. caption: how to read it. absent: why there is nothing to show.
+    """
+
+    name: Literal["cost", "ranks", "severity", "shots", "differences", "reliability"]
+    title: str
+    x: str = ""
+    y: str = ""
+    panels: tuple[Panel, ...] = ()
+    ticks: Mapping[float, str] = field(default_factory=dict)
+    joined: tuple[tuple[int, ...], ...] = ()
+    critical: float | None = None
+    caption: str = ""
+    absent: str = ""
+
+
+@dataclass(frozen=True)
 class Leaderboard:
     """What all formats are written from. Footnote i stands at footnotes[i - 1].
 
@@ -99,6 +139,12 @@ class Leaderboard:
     blocks: tuple[Block, ...]
     footnotes: tuple[str, ...]
     footer: Mapping[str, str]
+    charts: tuple[Chart, ...] = ()
+
+    @property
+    def headline(self) -> Block:
+        """The block that the charts are about: the last one with all pairs."""
+        return next(block for block in reversed(self.blocks) if block.pairs)
 
 
 def clean(text: str) -> str:
