@@ -19,7 +19,7 @@ from rich.table import Table
 
 import methods  # noqa: F401  fills the registry
 from bench import cards, provenance, readers, records, report, tune
-from bench.api import METHODS, Form, Record, Suite, UserError, nearest
+from bench.api import METHODS, SETTINGS, Form, Record, Suite, UserError, nearest
 from bench.backbone.text import CHUNK
 
 REFERENCE = "zero-shot"
@@ -60,6 +60,13 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--shots", metavar="K[,K]", help="labelled pictures a class, instead of the suite's")
     run.add_argument(
         "--set", action="append", default=[], metavar="NAME.FIELD=VALUE", help="a hyper-parameter of a form or family"
+    )
+    run.add_argument(
+        "--sweep",
+        action="append",
+        default=[],
+        metavar="NAME.FIELD=V,V",
+        help="a row for each value of a hyper-parameter; a field that only answers takes no fit of its own",
     )
     run.add_argument(
         "--features", type=Path, metavar="FILE", help="a feature bundle (npz) in place of the suite's data and backbone"
@@ -202,19 +209,19 @@ def count(text: str) -> int:
 def run_command(args: argparse.Namespace) -> int:
     suite = narrowed(cards.suite(args.suite), args)
     wanted = select(args.methods, suite)
-    changed = settings(args.set, wanted)
+    changed, variants = settings(args.set, wanted), sweeps(args.sweep, wanted)
     writable(args.results)
     with bars() as observer:
         runner, suite = make_runner(args, suite, observer)
         choices = tune.chosen(runner.backbone.name)
         forms, chosen_by = [], {}
         for form in wanted:
-            user = changed.get(form.name, {})
+            user, rows = changed.get(form.name, {}), variants.get(form.name, [{}])
             recipe = tune.recipe(form, suite)
-            forms.append(tune.apply(form, choices).with_fields(**recipe).with_fields(**user))
-            chosen_by[form.name] = (
-                "user" if user else "validation" if form.name in choices else "suite" if recipe else "fixed"
-            )
+            own = tune.apply(form, choices).with_fields(**recipe).with_fields(**user)
+            forms += [own.with_fields(**values) for values in rows]
+            said = {"user": user or rows != [{}], "validation": form.name in choices, "suite": recipe, "fixed": True}
+            chosen_by[form.name] = next(who for who, spoke in said.items() if spoke)
         from bench.runner import plan
 
         cells = plan(suite, forms, chosen_by)
@@ -287,27 +294,41 @@ def select(names: str, suite: Suite) -> list[Form]:
     return [form for form in METHODS.values() if form.name in wanted]
 
 
-def settings(words: Sequence[str], wanted: Sequence[Form]) -> dict[str, dict[str, Any]]:
+def settings(words: Sequence[str], wanted: Sequence[Form], option: str = "--set") -> dict[str, dict[str, Any]]:
     """`rada.alpha=0.5` for every wanted form of that name or family that has the field."""
     changed: dict[str, dict[str, Any]] = {}
     for word in words:
         target, equals, text = word.partition("=")
         name, dot, key = target.partition(".")
         if not equals or not dot:
-            raise UserError(f"--set {word!r} must look like rada.alpha=0.5.")
+            raise UserError(f"{option} {word!r} must look like rada.alpha=0.5.")
         forms = [form for form in wanted if name in (form.name, form.family)]
         if not forms:
             raise UserError(
-                f"--set {word!r}: {name!r} is not among the methods of this run: "
+                f"{option} {word!r}: {name!r} is not among the methods of this run: "
                 f"{nearest(name, [form.name for form in wanted])}"
             )
         having = [form for form in forms if key in form.hyper_parameters()]
         if not having:
             known = sorted({key for form in forms for key in form.hyper_parameters()})
-            raise UserError(f"--set {word!r}: {name!r} has no field {key!r}; {nearest(key, known)}")
+            raise UserError(f"{option} {word!r}: {name!r} has no field {key!r}; {nearest(key, known)}")
         for form in having:
-            changed.setdefault(form.name, {})[key] = parsed(word, text, form.hyper_parameters()[key])
+            changed.setdefault(form.name, {})[key] = parsed(f"{option} {word!r}", text, form.hyper_parameters()[key])
     return changed
+
+
+def sweeps(words: Sequence[str], wanted: Sequence[Form]) -> dict[str, list[dict[str, Any]]]:
+    """`wise-ft.alpha=0.0,0.5,1.0`: a form's variants, every combination where several of its fields are swept."""
+    variants: dict[str, list[dict[str, Any]]] = {}
+    for word in words:
+        target, _, values = word.partition("=")
+        columns: dict[str, list[dict[str, Any]]] = {}
+        for value in values.split(","):
+            for name, change in settings([f"{target}={value}"], wanted, "--sweep").items():
+                columns.setdefault(name, []).append(change)
+        for name, changes in columns.items():
+            variants[name] = [{**row, **change} for row in variants.get(name, [{}]) for change in changes]
+    return variants
 
 
 def parsed(word: str, text: str, default: Any) -> Any:
@@ -321,7 +342,7 @@ def parsed(word: str, text: str, default: Any) -> Any:
     if isinstance(default, tuple) and isinstance(value, str | list):
         value = tuple(value.split(",")) if isinstance(value, str) else tuple(value)
     if default is not None and type(value) is not type(default):
-        raise UserError(f"--set {word!r}: the value must be of type {type(default).__name__}, as in {default!r}.")
+        raise UserError(f"{word}: the value must be of type {type(default).__name__}, as in {default!r}.")
     return value
 
 
@@ -424,11 +445,12 @@ def report_command(args: argparse.Namespace) -> int:
     shown = [suite for suite in suites if args.suite or report.has_cells(suite, found.cells)]
     if not shown:
         raise UserError(f"{args.results} holds no cells of any suite: run one first, or name its folder by --results.")
-    boards = [report.leaderboard(suite, found.cells, list(METHODS)) for suite in shown]
-    if args.style == "paper":
-        laid_out = [suite for suite in shown if args.suite or report.has_layout(suite)]
-        boards = [report.paper(s, b, tables) for s, b in zip(shown, boards, strict=True) if s in laid_out]
-    for board in boards:
+    for suite in shown:
+        if args.style == "paper" and suite.setting == "few-shot" and not args.suite:
+            continue
+        board = report.leaderboard(suite, found.cells, list(METHODS))
+        if args.style == "paper":
+            board = report.paper(suite, board, tables)
         if "terminal" in formats:
             report.show(board, console)
             console.print()
@@ -572,24 +594,30 @@ def size(count: int) -> str:
 
 
 def tune_command(args: argparse.Namespace) -> int:
-    suite = cards.suite(tune.SUITE)
+    suites = [cards.suite(name) for name in tune.SUITES]
+    wanted = select(args.methods, replace(suites[0], admits=SETTINGS))
     writable(args.results)
+    found: dict[str, Any] = {}
     with bars() as observer:
-        runner, suite = make_runner(args, suite, observer)
-        if not tune.place(runner.backbone.name).parent.is_dir():
-            raise UserError(
-                f"backbone {runner.backbone.name!r} is not embedded: its methods keep the published defaults."
-            )
-        found = tune.tune(runner, select(args.methods, suite), suite)
-    path = tune.write(runner.backbone.name, found)
+        for suite in suites:
+            runner, suite = make_runner(args, suite, observer)
+            path = tune.place(runner.backbone.name)
+            if not path.parent.is_dir():
+                raise UserError(
+                    f"backbone {runner.backbone.name!r} is not embedded: its methods keep the published defaults."
+                )
+            chosen = tune.tune(runner, [form for form in wanted if form.name not in found], suite)
+            if chosen["forms"]:
+                found |= chosen["forms"]
+                tune.write(runner.backbone.name, chosen)
     table = Table("form", "chosen", "validation accuracy", "all scores")
-    for name, entry in found["forms"].items():
+    for name, entry in found.items():
         best = max(score["accuracy"] for score in entry["scores"])
         table.add_row(
             name, str(entry["chosen"]), f"{best:.3f}", " ".join(f"{s['accuracy']:.3f}" for s in entry["scores"])
         )
     Console().print(table)
-    Console().print(f"wrote {path}", highlight=False)
+    Console().print(f"wrote {path}" if found else "nothing to choose.", highlight=False)
     return 0
 
 

@@ -127,19 +127,22 @@ class Task:
 class Classes:
     """The classes to answer with. Logit k belongs to `names[k]`; keyed by position, since names may be equal.
 
-    `rows` are the positions in the data set's own list (base and new halves are renumbered from 0).
+    `rows` are the positions in the data set's own list (base and new halves are renumbered from 0); `keys` is what the
+    data set calls them, such as WordNet's ids, no two the same, or empty.
     """
 
     names: tuple[str, ...]
     templates: tuple[str, ...]
     rows: tuple[int, ...]
+    keys: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
 
     def permuted(self, order: Sequence[int]) -> Classes:
         """The same classes in another order."""
-        return replace(self, names=tuple(self.names[i] for i in order), rows=tuple(self.rows[i] for i in order))
+        names, rows = tuple(self.names[i] for i in order), tuple(self.rows[i] for i in order)
+        return replace(self, names=names, rows=rows, keys=tuple(self.keys[i] for i in order) if self.keys else ())
 
 
 Images = Callable[[Sequence[tuple[int, Tensor]], tuple[float, float], float], Iterator[Tensor]]

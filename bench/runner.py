@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -174,10 +175,6 @@ class Runner:
 
     def cell_id(self, cell: Cell) -> str:
         """Hash of all that can change the cell's number."""
-        rows, parts = [self._test_rows(cell.task)], [cell.task.test]
-        if cell.task.train is not None:
-            parts.append(cell.task.train)
-            rows += [rows for rows in self._support_rows(cell.task, cell.seed) if rows is not None]
         return records.cell_id(
             {
                 "schema": SCHEMA,
@@ -185,14 +182,24 @@ class Runner:
                 "fields": cell.form.hyper_parameters(),
                 "code": code_hash(cell.form),
                 "task": cell.task,
-                "templates": [self._card(part.dataset).templates for part in parts],
-                "data": [rows_hash(part) for part in rows],
+                **self._content(cell),
                 "seed": cell.seed,
                 "views": self.views if "views" in cell.form.method.needs else 0,
                 "backbone": self.backbone.fingerprint,
                 "precision": self.backbone.precision,
             }
         )
+
+    def _content(self, cell: Cell) -> dict[str, Any]:
+        """The texts and pictures that the cell is given: templates, hashes of the test, training and few val rows."""
+        rows, parts = [self._test_rows(cell.task)], [cell.task.test]
+        if cell.task.train is not None:
+            parts.append(cell.task.train)
+            rows += [rows for rows in self._support_rows(cell.task, cell.seed) if rows is not None]
+        return {
+            "templates": [self._card(part.dataset).templates for part in parts],
+            "data": [rows_hash(part) for part in rows],
+        }
 
     def _group(self, group: list[tuple[Cell, str]]) -> Iterator[tuple[Cell, Record]]:
         """The cells of one fit, one after the other."""
@@ -267,7 +274,7 @@ class Runner:
         if task.train is not None and not method.transfers:
             classes = self._classes(task.train)  # the prompts that its fit has seen, where the test's card has others
             if classes.names != asked.names:
-                columns = places(asked.names, classes.names)
+                columns = places(asked, classes)
                 notes.append(f"{len(classes)} logits masked to the {len(asked)} classes asked for")
         test = self._test_rows(task)
         serve, encoded = self.features.batches(test, task.test.dataset, method.needs, cell.seed, self.views)
@@ -305,7 +312,7 @@ class Runner:
             memory_fit_mib=fitted.memory_mib,
             memory_predict_mib=measure.memory_mib,
             memory_how=measure.memory_how,
-            image_forwards=encoded.forwards,
+            image_forwards=encoded.forwards + counts.images,
             text_forwards=fitted.texts + counts.texts,
             text_backwards=fitted.text_backwards + counts.text_backwards,
             gflop_per_image=operations / 1e9,
@@ -330,7 +337,7 @@ class Runner:
 
     def _record(self, cell: Cell, id_: str, cost: Cost, cached: Mapping[str, bool]) -> Record:
         """The record of a cell that is done, but for its answers. cached: whether the cache had what was encoded."""
-        form = cell.form
+        form, content = cell.form, self._content(cell)
         return Record(
             id=id_,
             status="done",
@@ -357,6 +364,8 @@ class Runner:
                 "threads": torch.get_num_threads(),
                 "tf32": self.backbone.device.type == "cuda" and torch.backends.cudnn.allow_tf32,
                 "views": self.views if "views" in form.method.needs else 0,
+                "templates": records.cell_id({"templates": content["templates"]}),
+                "data": dict(zip(("test", "train", "val"), content["data"], strict=False)),
                 "cached": dict(cached),
                 "command": self.command,
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -383,9 +392,9 @@ class Runner:
 
     @functools.cache  # noqa: B019
     def _classes(self, part: Part) -> Classes:
-        names = self._read(part).names
-        rows = _half(part, len(names))
-        return Classes(tuple(names[i] for i in rows), self._card(part.dataset).templates, tuple(rows))
+        read = self._read(part)
+        whole = Classes(read.names, self._card(part.dataset).templates, tuple(range(len(read.names))), read.keys)
+        return whole.permuted(_half(part, len(read.names)))
 
     @functools.cache  # noqa: B019
     def _test_rows(self, task: Task) -> Rows:
@@ -423,14 +432,19 @@ def _half(part: Part, classes: int) -> list[int]:
     return {"all": base + new, "base": base, "new": new}[part.half]
 
 
-def places(asked: Sequence[str], known: Sequence[str]) -> list[int]:
-    """Where the asked classes stand among those that a method is tied to: its other logits are masked."""
-    if not set(asked) <= set(known):
+def places(asked: Classes, known: Classes) -> list[int]:
+    """Where the asked classes stand among those that a method is tied to: its other logits are masked.
+
+    By their keys where both data sets have the same, for two of ImageNet's names stand for two classes each.
+    """
+    by_key = bool(asked.keys) and set(asked.keys) <= set(known.keys)
+    mine, theirs = (asked.keys, known.keys) if by_key else (asked.names, known.names)
+    if not set(mine) <= set(theirs):
         raise NotRunnable("not transferable: tied to the classes it was fitted on")
-    for name in asked:
-        if asked.count(name) + known.count(name) > 2:
+    for name in mine:
+        if mine.count(name) + theirs.count(name) > 2:
             raise NotRunnable(f"not transferable: tied to its classes, of which more than one is called {name!r}")
-    return [known.index(name) for name in asked]
+    return [theirs.index(name) for name in mine]
 
 
 def _first(batch: Batch) -> Batch:
@@ -450,12 +464,12 @@ def code_hash(form: Form) -> str:
     spec = importlib.util.find_spec(type(form.method).__module__)
     if spec is not None and spec.origin:
         own = Path(spec.origin)
-        paths += sorted({*_with_imported(own), *own.parent.glob("_[!_]*.py")})
+        paths += sorted({*with_imported(own), *own.parent.glob("_[!_]*.py")})
     return provenance.code_hash(paths)
 
 
 @functools.cache
-def _with_imported(file: Path) -> set[Path]:
+def with_imported(file: Path) -> set[Path]:
     """This file and those of its folder that it imports from, directly or not."""
     found, new = set(), {file}
     while new:

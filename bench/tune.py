@@ -1,7 +1,7 @@
 """Hyper-parameters for a backbone to which the literature's do not transfer: one grid of equal size for every method.
 
 Learning rates that suit OpenAI's CLIP (logit scale 100, 512 dimensions) do not suit a small model. Each form's `grid`
-is run on the validation suite, whose pictures and shift appear in no other suite; the best mean accuracy is kept beside
+is run on a validation suite, whose pictures and shift appear in no other suite; the best mean accuracy is kept beside
 the backbone with every score, and records say `chosen_by: validation`. No test picture takes part.
 """
 
@@ -11,14 +11,16 @@ import itertools
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import Any
 
 from bench import cards, records
-from bench.api import Form, Suite, UserError
+from bench.api import METHODS, Form, Suite, UserError, nearest
 from bench.runner import Runner, plan
 
-SUITE = "validation"
+SUITES = ("validation", "validation-finetune")
+"""Where a form is tuned: on the first of these that admits it."""
 
 
 def place(backbone: str) -> Path:
@@ -43,10 +45,23 @@ def apply(form: Form, choices: Mapping[str, Mapping[str, Any]]) -> Form:
 
 
 def recipe(form: Form, suite: Suite) -> dict[str, Any]:
-    """What the suite's protocol says of this form's fields: those of methods that fine-tune alone."""
-    if form.method.setting != "fine-tune":
+    """What the suite's protocol says of this form's fields: of a method that fine-tunes, and of zero-shot beside it.
+
+    A field that tells a form from others of its method stays. UserError where the suite names a field that no method
+    has which fine-tunes, or gives it a value of another type.
+    """
+    tuners = [other for other in METHODS.values() if other.method.setting == "fine-tune"]
+    known = {key: value for other in tuners for key, value in other.hyper_parameters().items()}
+    stated = as_fields(suite.fields)
+    for key, value in stated.items():
+        if key not in known:
+            raise UserError(f"{suite.path}: no method that fine-tunes has the field {key!r}; {nearest(key, known)}")
+        if known[key] is not None and type(value) is not type(known[key]):
+            raise UserError(f"{suite.path}: fields.{key} must be of type {type(known[key]).__name__}, not {value!r}.")
+    if form.method.setting not in ("fine-tune", "zero-shot"):
         return {}
-    return {key: value for key, value in suite.fields.items() if key in form.hyper_parameters()}
+    default = {f.name: f.default for f in fields_of(form.method)}  # type: ignore[arg-type]
+    return {key: value for key, value in stated.items() if form.hyper_parameters().get(key, ...) == default.get(key)}
 
 
 def candidates(form: Form) -> list[dict[str, Any]]:
@@ -56,8 +71,8 @@ def candidates(form: Form) -> list[dict[str, Any]]:
 
 
 def tune(runner: Runner, forms: Iterable[Form], suite: Suite | None = None) -> dict[str, Any]:
-    """Run every candidate of every form on the validation suite -> what `write` stores."""
-    suite = suite or cards.suite(SUITE)
+    """Run every candidate of every form that the validation suite admits -> what `write` stores."""
+    suite = suite or cards.suite(SUITES[0])
     report: dict[str, Any] = {}
     for form in forms:
         if form.method.setting not in suite.admits:
@@ -65,13 +80,20 @@ def tune(runner: Runner, forms: Iterable[Form], suite: Suite | None = None) -> d
         scores = []
         for fields in candidates(form):
             outcome = runner.run(plan(suite, [form.with_fields(**recipe(form, suite)).with_fields(**fields)]))
+            if all(record.status == "not-runnable" for record in outcome.records):
+                break  # this backbone cannot carry the method: there is nothing to choose
             for record in outcome.records:
                 if record.status != "done":
                     raise UserError(f"{form.name} with {fields} did not finish on {record.task.name}: {record.error}")
             scores.append({"fields": fields, "accuracy": accuracy(runner, outcome.records)})
         if scores:
-            report[form.name] = {"chosen": max(scores, key=lambda s: s["accuracy"])["fields"], "scores": scores}
-    return {"suite": suite.name, "tests": list(suite.tests), "shots": list(suite.shots), "forms": report}
+            best = max(scores, key=lambda s: s["accuracy"])["fields"]
+            report[form.name] = {"suite": suite.name, "chosen": best, "scores": scores}
+    return {"suites": {suite.name: _protocol(suite)}, "forms": report}
+
+
+def _protocol(suite: Suite) -> dict[str, Any]:
+    return {"tests": suite.tests, "shots": suite.shots, "limit": suite.limit, "fields": suite.fields}
 
 
 def accuracy(runner: Runner, found: Sequence[Any]) -> float:
@@ -87,8 +109,8 @@ def accuracy(runner: Runner, found: Sequence[Any]) -> float:
 def write(backbone: str, report: Mapping[str, Any]) -> Path:
     """Keep the choices beside the backbone; forms that were not run keep what they had."""
     path = place(backbone)
-    before = json.loads(path.read_text())["forms"] if path.exists() else {}
-    merged = {**report, "forms": {**before, **report["forms"]}}
+    before = json.loads(path.read_text()) if path.exists() else {}
+    merged = {key: {**before.get(key, {}), **report[key]} for key in ("suites", "forms")}
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     temporary.write_text(json.dumps(merged, indent=1) + "\n")
     os.replace(temporary, path)

@@ -6,17 +6,20 @@ micro-batches, mixed precision, and a state that can be put down after any step 
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
-from bench.api import Backbone, Support, UserError, nearest, tick
+from bench.api import Support, UserError, nearest, tick
+from methods._training import coop_rate
 
 PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+SCHEDULES = ("per-step", "per-epoch")
 
 Loss = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 """Pixels (b, 3, H, W), rows of the support (b,), a stream of chance of this step -> the mean loss over the batch."""
@@ -26,6 +29,8 @@ Loss = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 class Recipe:
     """How long and how fast. The defaults are those that FT, FLYP and WiSE-FT share on ImageNet.
 
+    schedule: "per-step", a line and a cosine by `warmup` and `floor`; or "per-epoch", CoOp's: the first epoch at 1e-5,
+    the others by a cosine.
     warmup: steps from 0 to lr. floor: the rate the cosine ends at. iterations: steps in place of epochs.
     clip: largest norm of all gradients together, None for none.
     micro: pictures that pass at once, 0 for the whole batch; micro-batches add up to the same gradient wherever the
@@ -39,6 +44,7 @@ class Recipe:
     weight_decay: float = 0.1
     optimiser: str = "adamw"
     momentum: float = 0.9
+    schedule: str = "per-step"
     warmup: int = 500
     floor: float = 0.0
     iterations: int | None = None
@@ -53,14 +59,23 @@ class Recipe:
             raise UserError(f"precision {self.precision!r} is not known: {nearest(self.precision, PRECISIONS)}")
         if self.optimiser not in ("adamw", "sgd"):
             raise UserError(f"optimiser {self.optimiser!r} is not known: {nearest(self.optimiser, ('adamw', 'sgd'))}")
+        if self.schedule not in SCHEDULES:
+            raise UserError(f"schedule {self.schedule!r} is not known: {nearest(self.schedule, SCHEDULES)}")
         if min(self.epochs, self.batch) < 1 or self.micro < 0:
             raise UserError("a recipe needs epochs and batch of at least 1 and micro of at least 0.")
+
+    @classmethod
+    def of(cls, method: Any) -> Recipe:
+        """The recipe that a method states by its fields of the same names."""
+        return cls(**{f.name: getattr(method, f.name) for f in fields(cls) if hasattr(method, f.name)})
 
     def steps(self, n: int) -> int:
         return self.iterations or self.epochs * max(1, n // self.batch)
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of a step, counted from 0."""
+        if self.schedule == "per-epoch":
+            return coop_rate(self.lr, step * self.epochs // steps, self.epochs)
         if step < self.warmup:
             return self.lr * (step + 1) / self.warmup
         share = (step - self.warmup) / max(1, steps - self.warmup)
@@ -72,9 +87,23 @@ def learning(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: nn.Parameter(weight.detach().clone()) for name, weight in weights.items()}
 
 
-def head_logits(backbone: Backbone, head: Tensor, pixels: Tensor) -> Tensor:
-    """Logits (n, K) of pixels (n, 3, H, W) by a linear head (K, D) on unit image features, at the model's scale."""
-    return backbone.scale.detach() * normalize(backbone.encode_images(pixels), dim=-1) @ head.T
+def refuse_unknown(form: str, field: str, value: str, known: Iterable[str]) -> None:
+    if value not in known:
+        raise UserError(f"{form} has no {field} {value!r}: {nearest(value, known)}")
+
+
+def refuse_micro(form: str, micro: int) -> None:
+    """For losses that are no mean over parts of the batch."""
+    if micro:
+        raise UserError(
+            f"{form} contrasts a batch as a whole and cannot pass {micro} pictures at a time: leave micro at 0, and "
+            "where memory is short set a smaller batch, or recompute to True."
+        )
+
+
+def on_features(support: Support) -> Support:
+    """The same support with encoded features (b, D) in place of pixels, for methods whose towers do not learn."""
+    return replace(support, images=lambda steps, scale, flip: (support.features[rows] for _, rows in steps))
 
 
 def batches(n: int, recipe: Recipe, seed: int) -> Iterator[tuple[int, Tensor]]:
@@ -96,12 +125,14 @@ def finetune(
     rng: torch.Generator,
     rates: Mapping[str, float] | None = None,
     after: Callable[[int, int], None] | None = None,
+    before: Callable[[int], None] | None = None,
 ) -> None:
     """Minimise `loss` over the support by changing `weights` in place.
 
     rates: learning rates of single weights in place of the recipe's. after: called at the end of each epoch with
-    (epochs done, epochs in all). Goes on at the support's last checkpoint. Raises FloatingPointError with the step
-    where the loss is no number; the last checkpoint stays.
+    (epochs done, epochs in all). before: called at the beginning of each step with its number, from 0. Goes on at the
+    support's last checkpoint. Raises FloatingPointError with the step where the loss is no number, and MemoryError with
+    what lowers the need where a step finds no room; the last checkpoint stays.
     """
     if support.images is None:
         raise UserError(
@@ -119,29 +150,49 @@ def finetune(
         for group in optimiser.param_groups:
             group["lr"] = recipe.rate(step, len(schedule)) * group["times"]
         optimiser.zero_grad()
+        if before is not None:
+            before(step)
         stream = torch.Generator().manual_seed(chance + step)
         total = 0.0
-        for part, of in zip(
-            pixels.split(recipe.micro or len(rows)), rows.split(recipe.micro or len(rows)), strict=True
-        ):
-            with torch.enable_grad(), _autocast(device, recipe):
-                value = loss(part.to(device), of, stream) * (len(of) / len(rows))
-            if not torch.isfinite(value):
-                raise FloatingPointError(
-                    f"the loss is {float(value.detach())} at step {step + 1} of {len(schedule)}: lower lr, or set precision fp32"
-                )
-            scaler.scale(value).backward()
-            total += float(value.detach())
-        if recipe.clip is not None:
-            scaler.unscale_(optimiser)
-            torch.nn.utils.clip_grad_norm_(list(weights.values()), recipe.clip)
-        scaler.step(optimiser)
-        scaler.update()
+        with _room_for(recipe):
+            for part, of in zip(
+                pixels.split(recipe.micro or len(rows)), rows.split(recipe.micro or len(rows)), strict=True
+            ):
+                with torch.enable_grad(), _autocast(device, recipe):
+                    value = loss(part.to(device), of, stream) * (len(of) / len(rows))
+                if not torch.isfinite(value):
+                    raise FloatingPointError(
+                        f"the loss is {float(value.detach())} at step {step + 1} of {len(schedule)}: "
+                        "lower lr, or set precision fp32"
+                    )
+                scaler.scale(value).backward()
+                total += float(value.detach())
+            if recipe.clip is not None:
+                scaler.unscale_(optimiser)
+                torch.nn.utils.clip_grad_norm_(list(weights.values()), recipe.clip)
+            scaler.step(optimiser)
+            scaler.update()
         tick(f"loss {total:.3f}", step + 1, len(schedule))
         if after is not None and (step + 1 == len(schedule) or schedule[step + 1][0] != epoch):
             after(epoch + 1, schedule[-1][0] + 1)
         if support.checkpoints is not None and support.checkpoints.due():
             support.checkpoints.save(step + 1, _state(names, weights, optimiser, step + 1))
+
+
+@contextlib.contextmanager
+def _room_for(recipe: Recipe) -> Iterator[None]:
+    """What torch says in many ways where memory is out, in one sentence with the remedies."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        said = str(error).lower()
+        known = ("out of memory", "not enough memory", "can't allocate memory")
+        if isinstance(error, RuntimeError) and not any(words in said for words in known):
+            raise
+        raise MemoryError(
+            f"{recipe.micro or recipe.batch} pictures at once in {recipe.precision} do not fit into memory: "
+            "lower batch or micro, set recompute to True, or precision to bf16"
+        ) from error
 
 
 def _optimiser(weights: Mapping[str, Tensor], recipe: Recipe, rates: Mapping[str, float]) -> torch.optim.Optimizer:

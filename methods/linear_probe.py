@@ -56,11 +56,11 @@ class LinearProbe:
         return "few-val" if self.C is None else "fixed"
 
     def fit(self, support: Support, backbone: Backbone, rng: torch.Generator) -> State:
-        solve = _Solver(support, self.iterations, self.tolerance)
+        solve = Solver(support, self.iterations, self.tolerance)
         weight, bias = solve(self.C) if self.C is not None else self._search(solve, support.val)
         return {"weight": weight.to(support.features), "bias": bias.to(support.features)}
 
-    def _search(self, solve: _Solver, val: Support | None) -> tuple[Tensor, Tensor]:
+    def _search(self, solve: Solver, val: Support | None) -> tuple[Tensor, Tensor]:
         if val is None or not len(val.labels):
             raise NotRunnable("chooses C on validation pictures, and this task has none: set the field C")
         solved: dict[float, tuple[Tensor, Tensor]] = {}
@@ -93,7 +93,7 @@ class LinearProbe:
         return classes * (backbone.dim + 1)
 
 
-class _Solver:
+class Solver:
     """L-BFGS for one support and many C, in float64, each solution started from the one before.
 
     It works on coordinates in which the problem is nearly round: centred features (the free intercept absorbs the mean)

@@ -97,6 +97,14 @@ def pictures(backbone, labels: Tensor, seed: int, *shape: int) -> Tensor:
     return 3 * (text.view(len(labels), *[1] * len(shape), -1) + 0.7 * noise / backbone.dim**0.5)
 
 
+def pixels_of(backbone, n: int, seed: int) -> Tensor | None:
+    """Noise (n, 3, H, W) where the backbone has an image tower."""
+    if "pixels" not in backbone.offers:
+        return None
+    size = backbone.transform.size
+    return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(seed)).to(backbone.scale.dtype)
+
+
 def support_of(backbone, k: int = 5, shots: int = 4, seed: int = 0) -> Support:
     labels, held = torch.arange(k).repeat_interleave(shots), torch.arange(k).repeat_interleave(min(shots, 4))
     views = pictures(backbone, labels, seed + 1, 3)
@@ -105,12 +113,19 @@ def support_of(backbone, k: int = 5, shots: int = 4, seed: int = 0) -> Support:
         return views[:, torch.arange(copies) % 3]
 
     val = pictures(backbone, held, seed + 2)
+    pixels = pixels_of(backbone, len(labels), seed + 3)
+
+    def images(steps, scale, flip):
+        assert pixels is not None
+        return (pixels[rows] for _, rows in steps)
+
     return Support(
         classes_of(k),
         pictures(backbone, labels, seed),
         labels,
         augment,
         Support(classes_of(k), val, held, lambda copies: val[:, None]),
+        None if pixels is None else images,
     )
 
 
@@ -121,7 +136,8 @@ def still(support: Support) -> Support:
 
 def batch_of(backbone, k: int = 5, n: int = 6, views: int = 20, seed: int = 50) -> Batch:
     seen = pictures(backbone, torch.arange(n) % k, seed, views)
-    return Batch(tuple(f"picture-{i}" for i in range(n)), seen[:, 0].clone(), seen)
+    pixels = pixels_of(backbone, n, seed + 1)
+    return Batch(tuple(f"picture-{i}" for i in range(n)), seen[:, 0].clone(), seen, pixels)
 
 
 # -- equations --------------------------------------------------------------------------------------------------------

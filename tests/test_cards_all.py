@@ -6,6 +6,7 @@ import re
 import tomllib
 
 import pytest
+from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
 
 import methods  # noqa: F401
 from bench import cards, readers, tune, world
@@ -94,7 +95,7 @@ def test_a_suite_says_what_it_asks_and_can_be_planned(suite):
 
 def test_the_suites_that_are_promised_are_there():
     promised = {"ood", "ood-full", "few-shot", "base-to-new", "smoke", "spurious", "pacs", "validation"}
-    promised |= {"finetune", "finetune-smoke", "validation-finetune"}
+    promised |= {"finetune", "finetune-smoke", "validation-finetune", "imagenet-fft"}
     assert promised <= set(SUITES)
     full = {cards.split_reference(test)[0] for test in SUITES["ood-full"].tests}
     assert full == {"world-photo", *(f"world-{shift}" for shift in world.TEST_SHIFTS)}
@@ -120,3 +121,20 @@ def test_the_choice_of_learning_rates_follows_the_suite_that_they_are_for():
     assert {key: mine[key] for key in ("epochs", "batch", "templates")} == {
         key: theirs[key] for key in ("epochs", "batch", "templates")
     }
+
+
+def test_imagenets_recipe_asks_in_the_80_templates_of_clips_authors():
+    asked = SUITES["imagenet-fft"].fields["templates"]
+    assert asked == [template("{}") for template in OPENAI_IMAGENET_TEMPLATES]
+    assert len(asked) == 80
+
+
+def test_the_cards_of_imagenets_family_call_a_class_alike():
+    whole = dict(zip(CARDS["imagenet"].options["folders"], CARDS["imagenet"].classes, strict=True))
+    assert len(whole) == 1000
+    for name in ("imagenet-sketch", "imagenet-a", "imagenet-r"):
+        mine = dict(zip(CARDS[name].options["folders"], CARDS[name].classes, strict=True))
+        assert mine.items() <= whole.items()
+        assert len(mine) == CARDS[name].counts["classes"]
+    assert CARDS["imagenet-v2"].classes == CARDS["imagenet"].classes
+    assert CARDS["imagenet-v2"].options["folders"] == [str(i) for i in range(1000)]

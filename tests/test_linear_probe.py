@@ -72,9 +72,9 @@ def test_the_default_tolerance_is_close_to_the_minimum():
 
 
 def test_a_solution_does_not_depend_on_where_the_path_came_from():
-    solve = methods.linear_probe._Solver(SUPPORT, 1000, 1e-12)
+    solve = methods.linear_probe.Solver(SUPPORT, 1000, 1e-12)
     solve(1e4)
-    warm, cold = solve(1e-2), methods.linear_probe._Solver(SUPPORT, 1000, 1e-12)(1e-2)
+    warm, cold = solve(1e-2), methods.linear_probe.Solver(SUPPORT, 1000, 1e-12)(1e-2)
     assert torch.allclose(warm[0], cold[0], atol=1e-7)
 
 
@@ -107,7 +107,7 @@ def test_the_search_goes_where_the_released_one_goes(centre, monkeypatch):
         def __call__(self, C):
             return torch.tensor([[0.0], [1.0]]).double(), torch.tensor([0.0, -count(C) - 0.5]).double()
 
-    monkeypatch.setattr(methods.linear_probe, "_Solver", Fake)
+    monkeypatch.setattr(methods.linear_probe, "Solver", Fake)
     points = torch.arange(1.0, 1001.0)[:, None]
     val = plain_support(points, torch.zeros(1000, dtype=torch.int64), 2)
     support = replace(plain_support(points, torch.zeros(1000, dtype=torch.int64), 2), val=val)

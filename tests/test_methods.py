@@ -1,7 +1,7 @@
 """The contract over every registered form: what an author of a new method gets checked without writing a test.
 
 A form fails here with its name in the test's id. Each check runs on a small exact backbone (float64) and on a real,
-random open_clip model (float32).
+random open_clip model (float32); for methods that look at pixels both are a CLIP of small transformers.
 """
 
 import dataclasses
@@ -25,20 +25,34 @@ from bench.api import (
     Phases,
     State,
     UserError,
+    as_fitted,
     measured,
     register,
 )
 
 FORMS = sorted(METHODS)
-FEW_SHOT = [name for name in FORMS if METHODS[name].method.setting.startswith("few-shot")]
+LEARNING = [name for name in FORMS if METHODS[name].method.setting.startswith(("few-shot", "fine-tune"))]
 ADAPTING = [name for name in FORMS if METHODS[name].family in ("tpt", "rada") and "views" in METHODS[name].method.needs]
 NEEDS = {"features", "views", "pixels", "text", "images"}
-EXPECTED_ORDER = ["zero-shot", "linear-probe", "coop", "clip-adapter", "tpt", "rada"]
+EXPECTED_ORDER = ["zero-shot", "linear-probe", "coop", "clip-adapter", "maple", "prompt-src", "clip-lora"]
+EXPECTED_ORDER += ["tpt", "rada", "finetune"]
+
+
+def backbone_for(kind: str, request: pytest.FixtureRequest) -> Backbone:
+    """What the form in the test's parameters is tried on."""
+    if "pixels" in METHODS[request.node.callspec.params["name"]].method.needs:
+        return request.getfixturevalue("vits")[kind]
+    return LinearBackbone() if kind == "exact" else request.getfixturevalue("tiny")
 
 
 @pytest.fixture(params=["exact", "real"])
 def backbone(request) -> Backbone:
-    return LinearBackbone() if request.param == "exact" else request.getfixturevalue("tiny")
+    return backbone_for(request.param, request)
+
+
+@pytest.fixture
+def exact(request) -> Backbone:
+    return backbone_for("exact", request)
 
 
 def quick(name: str) -> Form:
@@ -46,6 +60,10 @@ def quick(name: str) -> Form:
     form = METHODS[name]
     known = {f.name for f in dataclasses.fields(form.method)}  # type: ignore[arg-type]
     short = {"epochs": 2, "augment": 2} | ({"length": 6} if name in ("coop-m16", "coop-csc") else {})
+    if form.method.setting == "fine-tune" or "pixels" in form.method.needs:
+        short |= {"batch": 10, "warmup": 1}
+    if name == "clip-lora":
+        short |= {"iterations": 1}
     return form.with_fields(**{key: value for key, value in short.items() if key in known})
 
 
@@ -54,7 +72,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def fitted(form: Form, support, backbone, seed: int = 0) -> State:
-    return form.method.fit(support, backbone, seeded(seed)) if form.name in FEW_SHOT else {}
+    return form.method.fit(support, backbone, seeded(seed)) if form.name in LEARNING else {}
 
 
 def answers(form: Form, backbone, support, batch: Batch, classes=None, seed: int = 0) -> torch.Tensor:
@@ -89,7 +107,7 @@ def test_a_form_declares_what_the_harness_asks(name):
     hash(method)
     assert form.title
     assert method.needs <= NEEDS
-    assert "features" in method.needs
+    assert method.needs & {"features", "pixels"}
     assert method.setting in SETTINGS
     assert isinstance(method.transfers, bool)
     assert method.online is False
@@ -101,7 +119,8 @@ def test_a_form_declares_what_the_harness_asks(name):
 def test_the_docstring_gives_the_command(name):
     form = METHODS[name]
     text = importlib.import_module(type(form.method).__module__).__doc__ or ""
-    assert f"python -m bench run --methods {form.family} --suite " in text, "a method's docstring ends with its command"
+    commands = [f"python -m bench run --methods {word} --suite " for word in (form.family, form.name)]
+    assert any(command in text for command in commands), "a method's docstring ends with its command"
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -142,7 +161,7 @@ def test_the_state_is_what_was_learnt_and_nothing_else(name, backbone):
     assert not any(tensor.requires_grad for tensor in state.values())
     assert all(tensor.dtype == support.features.dtype for tensor in state.values())
     learnt = sum(tensor.numel() for tensor in state.values())
-    if name in FEW_SHOT:
+    if name in LEARNING:
         assert learnt == form.method.parameters(backbone, 5)
     else:
         assert learnt == 0
@@ -159,13 +178,14 @@ def test_the_same_seed_gives_the_same_answers_and_the_global_stream_is_untouched
 
 
 @pytest.mark.parametrize(
-    "name", ["coop-m16", "coop-csc", "clip-adapter", "rada-eft", "rada-adapter", "rada-ttt", "rada-dagger"]
+    "name",
+    ["coop-m16", "coop-csc", "clip-adapter", "rada-eft", "rada-adapter", "rada-ttt", "rada-dagger"]
+    + [name for name in FORMS if METHODS[name].method.setting == "fine-tune"],
 )
-def test_another_seed_gives_other_answers_where_something_is_random(name):
-    backbone = LinearBackbone()
-    support, batch, form = support_of(backbone), batch_of(backbone), quick(name)
+def test_another_seed_gives_other_answers_where_something_is_random(name, exact):
+    support, batch, form = support_of(exact), batch_of(exact), quick(name)
     form = form.with_fields(lr=0.05)
-    assert not torch.equal(answers(form, backbone, support, batch), answers(form, backbone, support, batch, seed=10))
+    assert not torch.equal(answers(form, exact, support, batch), answers(form, exact, support, batch, seed=10))
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -175,7 +195,8 @@ def test_a_picture_is_answered_alike_alone_in_a_batch_and_in_any_order(name, bac
 
     def ask(rows: list[int]) -> torch.Tensor:
         predict = form.method.predictor(state, support.classes, backbone, seeded(1))
-        return predict(Batch(tuple(batch.ids[i] for i in rows), batch.features[rows], batch.views[rows]))
+        pixels = None if batch.pixels is None else batch.pixels[rows]
+        return predict(Batch(tuple(batch.ids[i] for i in rows), batch.features[rows], batch.views[rows], pixels))
 
     whole, order = ask(list(range(6))), [4, 0, 3, 5, 1, 2]
     permuted, alone = ask(order), torch.cat([ask([i]) for i in range(6)])
@@ -246,42 +267,38 @@ def test_nothing_that_was_handed_in_is_changed(name, backbone):
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_no_gradients_need_to_be_switched_on_around_it(name):
-    backbone = LinearBackbone()
-    form, support, batch = quick(name), support_of(backbone), batch_of(backbone)
+def test_no_gradients_need_to_be_switched_on_around_it(name, exact):
+    form, support, batch = quick(name), support_of(exact), batch_of(exact)
     with torch.no_grad():
-        inside = answers(form, backbone, support, batch)
-    assert torch.equal(inside, answers(form, backbone, support, batch))
+        inside = answers(form, exact, support, batch)
+    assert torch.equal(inside, answers(form, exact, support, batch))
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_the_steps_on_a_test_picture_are_booked_as_adaptation(name):
-    backbone = LinearBackbone()
-    form, support = quick(name), support_of(backbone)
-    predict = form.method.predictor(fitted(form, support, backbone), support.classes, backbone, seeded())
+def test_the_steps_on_a_test_picture_are_booked_as_adaptation(name, exact):
+    form, support = quick(name), support_of(exact)
+    predict = form.method.predictor(fitted(form, support, exact), support.classes, exact, seeded())
     with measured(Phases()) as phases:
-        predict(batch_of(backbone, n=1))
+        predict(batch_of(exact, n=1))
     assert set(phases.seconds) == ({"adapt"} if name in ADAPTING else set())
 
 
-@pytest.mark.parametrize("name", FEW_SHOT)
-def test_a_support_without_augmented_views_serves_as_well(name):
-    backbone = LinearBackbone()
-    logits = answers(quick(name), backbone, still(support_of(backbone)), batch_of(backbone))
+@pytest.mark.parametrize("name", LEARNING)
+def test_a_support_without_augmented_views_serves_as_well(name, exact):
+    logits = answers(quick(name), exact, still(support_of(exact)), batch_of(exact))
     assert logits.isfinite().all()
 
 
-@pytest.mark.parametrize("name", FEW_SHOT)
-def test_a_class_that_the_support_does_not_show_still_gets_a_logit(name):
-    backbone = LinearBackbone()
-    support = replace(support_of(backbone, k=4), classes=classes_of(5))
+@pytest.mark.parametrize("name", LEARNING)
+def test_a_class_that_the_support_does_not_show_still_gets_a_logit(name, exact):
+    support = replace(support_of(exact, k=4), classes=classes_of(5))
     support = replace(support, val=replace(support.val, classes=classes_of(5)))
-    logits = answers(quick(name), backbone, support, batch_of(backbone))
+    logits = answers(quick(name), exact, support, batch_of(exact))
     assert logits.shape == (6, 5)
     assert logits.isfinite().all()
 
 
-@pytest.mark.parametrize("name", [name for name in FEW_SHOT if METHODS[name].method.transfers])
+@pytest.mark.parametrize("name", [name for name in LEARNING if METHODS[name].method.transfers])
 def test_a_form_that_transfers_answers_with_classes_it_has_not_seen(name, backbone):
     form = quick(name)
     state = fitted(form, support_of(backbone), backbone)
@@ -292,12 +309,31 @@ def test_a_form_that_transfers_answers_with_classes_it_has_not_seen(name, backbo
 
 
 @pytest.mark.parametrize("name", [name for name in FORMS if not METHODS[name].method.transfers])
-def test_a_form_that_does_not_transfer_says_so(name):
-    backbone = LinearBackbone()
+def test_a_form_that_does_not_transfer_says_so(name, exact):
     form = quick(name)
-    state = fitted(form, support_of(backbone), backbone)
+    state = fitted(form, support_of(exact), exact)
     with pytest.raises(NotRunnable, match="tied to the classes"):
-        form.method.predictor(state, classes_of(8), backbone, seeded())
+        form.method.predictor(state, classes_of(8), exact, seeded())
+
+
+ANSWERING = [
+    (name, f.name)
+    for name in FORMS
+    for f in dataclasses.fields(METHODS[name].method)  # type: ignore[arg-type]
+    if not f.metadata.get("fit", True)
+]
+
+
+@pytest.mark.parametrize(("name", "field"), ANSWERING)
+def test_a_field_that_only_answers_leaves_what_is_learnt_alone(name, field, exact):
+    """So that forms which differ in it can share one fit."""
+    form, support = quick(name), support_of(exact)
+    other = form.with_fields(**{field: form.hyper_parameters()[field] / 2})
+    assert as_fitted(form.method) == as_fitted(other.method)
+    mine, theirs = (fitted(one, support, exact) for one in (form, other))
+    assert all(torch.equal(mine[key], theirs[key]) for key in mine)
+    first, second = (one.method.predictor(mine, support.classes, exact, seeded()) for one in (form, other))
+    assert not torch.equal(first(batch_of(exact)), second(batch_of(exact)))
 
 
 def test_a_batch_holds_nothing_but_pictures():

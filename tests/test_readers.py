@@ -101,6 +101,8 @@ def test_folders_may_be_called_otherwise_than_classes(splits: Path):
     options = {"folders": ["dog", "cat", "ice_cream"], "splits": {"test": "val"}}
     rows = readers.read(card("class-folders", classes=("hound", "cat", "gelato"), options=options), TEST, splits)
     assert rows.names == ("hound", "cat", "gelato")
+    assert rows.keys == ("dog", "cat", "ice_cream")
+    assert rows.only([2, 0]).keys == ("ice_cream", "dog")
     assert sorted(zip(rows.ids, rows.labels.tolist(), strict=True)) == [
         ("val/cat/0.png", 1),
         ("val/dog/0.png", 0),

@@ -13,11 +13,11 @@ import torch
 
 import methods  # noqa: F401
 from bench import provenance, records
-from bench.api import METHODS, Form, Suite
+from bench.api import METHODS, Classes, Form, NotRunnable, Part, Suite, Task
 from bench.backbone import OpenClip
 from bench.cache import Cache
 from bench.features import Features
-from bench.runner import Cell, Runner, code_hash, plan, seeds_of
+from bench.runner import Cell, Runner, code_hash, places, plan, seeds_of, with_imported
 
 SUITE = Suite(
     name="small",
@@ -172,6 +172,59 @@ def test_a_method_tied_to_its_classes_is_not_runnable_on_new_ones(runner: Runner
     assert not outcome.failed
 
 
+@dataclass(frozen=True)
+class Tied(Probe):
+    """A method that knows its classes alone: logit k of picture i is the fit's number times (i + 7 k) mod 50."""
+
+    transfers: ClassVar[bool] = False
+
+    def predictor(self, state, classes, backbone, rng):
+        def answer(batch):
+            rows = torch.arange(len(batch.ids))[:, None]
+            return state["w"].sum() * ((rows + 7 * torch.arange(len(classes))) % 50)
+
+        return answer
+
+
+def test_a_method_tied_to_more_classes_than_are_asked_for_is_masked_to_those(runner: Runner) -> None:
+    everything, base = Part("world-photo", "train"), Part("world-photo", "test", half="base")
+    tasks = [Task(replace(base, half=half), everything, 1, 20) for half in ("all", "base")]
+    form = Form("tied", "Tied", "tied", Tied())
+    whole, masked = runner.run([Cell(form, task, 1) for task in tasks]).records
+    assert whole.notes == ()
+    assert masked.notes == ("50 logits masked to the 25 classes asked for",)
+    assert masked.classes == whole.classes[:25]
+    logits = (torch.arange(20)[:, None] + 7 * torch.arange(50)) % 50
+    assert masked.prediction.tolist() == logits[:, :25].argmax(1).tolist()
+    assert masked.prediction.tolist() != whole.prediction.tolist()
+    assert masked.parameters == whole.parameters
+
+
+@pytest.mark.parametrize(
+    ("asked", "known", "found"),
+    [
+        (("b", "a"), ("a", "b", "c"), [1, 0]),
+        (("d",), ("a", "b"), "tied to the classes it was fitted on"),
+        (("a",), ("a", "b", "a"), "more than one is called 'a'"),
+        (("a", "a"), ("a", "b"), "more than one is called 'a'"),
+    ],
+)
+def test_asked_classes_are_found_by_names_that_stand_for_one_class(asked, known, found) -> None:
+    few, many = (Classes(names, ("{}",), tuple(range(len(names)))) for names in (asked, known))
+    if isinstance(found, list):
+        assert places(few, many) == found
+    else:
+        with pytest.raises(NotRunnable, match=found):
+            places(few, many)
+
+
+def test_classes_of_one_name_are_told_apart_by_their_keys() -> None:
+    known = Classes(("missile", "owl", "missile"), ("{}",), (0, 1, 2), ("n03773504", "n01622779", "n04008634"))
+    asked = Classes(("missile", "owl"), ("{}",), (0, 1), ("n04008634", "n01622779"))
+    assert places(asked, known) == [2, 1]
+    assert known.permuted([2, 0]).keys == ("n04008634", "n03773504")
+
+
 def test_base_and_new_are_scored_among_their_own_names(runner: Runner) -> None:
     outcome = runner.run(plan(HALVES, [METHODS["zero-shot"]]))
     names = {record.task.test.half: record.classes for record in outcome.records}
@@ -227,6 +280,30 @@ def test_the_code_of_a_method_is_part_of_its_id_and_comments_are_not(tmp_path: P
         hashes.append(hash_of([file]))
     assert hashes[0] == hashes[1] != hashes[2]
     assert code_hash(METHODS["tpt"]) != code_hash(METHODS["coop-m4"])
+
+
+def test_the_methods_that_a_method_imports_are_part_of_its_code(tmp_path: Path) -> None:
+    folder = tmp_path / "methods"
+    folder.mkdir()
+    for name, text in {"a": "from methods.b import x", "b": "from methods.c import x", "c": "x = 1", "d": ""}.items():
+        (folder / f"{name}.py").write_text(text)
+    assert {path.stem for path in with_imported(folder / "a.py")} == {"a", "b", "c"}
+    assert {path.stem for path in with_imported(folder / "d.py")} == {"d"}
+
+
+def test_the_prompts_of_the_supports_card_change_the_id(runner: Runner) -> None:
+    """A head may start from them, whatever the tested card says."""
+
+    class Reworded(Runner):
+        def _card(self, dataset: str):
+            card = super()._card(dataset)
+            return replace(card, templates=("a sketch of a {}.",)) if dataset == "world-fine" else card
+
+    other = Reworded(runner.features, runner.results, views=4)
+    cell = Cell(probe(), Task(Part("world-photo", "test"), Part("world-fine", "train"), 1, 5), 1)
+    assert other.cell_id(cell) != runner.cell_id(cell)
+    plain = replace(cell, task=Task(Part("world-photo", "test"), Part("world-photo", "train"), 1, 5))
+    assert other.cell_id(plain) == runner.cell_id(plain)
 
 
 def test_a_record_tells_cost_and_provenance(runner: Runner) -> None:

@@ -8,6 +8,7 @@ other names in the order of the labels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -155,7 +156,8 @@ def class_folders(card: Card, part: Part, root: Path | None, shots: int | None) 
         )
     files, labels, strange = _walk(card, base, parents[part.split], classes)
     strange += differences(card, {part.split: len(files), "classes": len(classes)})
-    return rows_of_files(card, base, files, labels, names, strange, part.split == "test")
+    rows = rows_of_files(card, base, files, labels, names, strange, part.split == "test")
+    return replace(rows, keys=tuple(folder for _, folder in classes))
 
 
 def domain_folders(card: Card, part: Part, root: Path | None, shots: int | None) -> Rows:

@@ -30,6 +30,7 @@ class Rows:
     pictures.
     fingerprint: changes with anything that can change a number.
     warnings: what is not as the card expects it; for the record.
+    keys: what the source calls each class, no two the same; empty where it has nothing but the names.
     """
 
     ids: tuple[str, ...]
@@ -39,6 +40,7 @@ class Rows:
     fingerprint: str
     features: np.ndarray | None = None
     warnings: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -70,6 +72,7 @@ class Rows:
             rows,
             labels=number[rows.labels],
             names=tuple(self.names[label] for label in wanted),
+            keys=tuple(self.keys[label] for label in wanted) if self.keys else (),
             fingerprint=digest(self.fingerprint, "only", wanted),
         )
 
