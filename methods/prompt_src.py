@@ -88,7 +88,7 @@ class PromptSRC:
                 f0 = normalize(backbone.encode_images(pixels), dim=-1)  # (B, D)
             f = normalize(own.encode_images(pixels, weights["image"]), dim=-1)
             t = normalize(text(weights["text"]), dim=-1)
-            return self.loss(f, t, f0, t0, scale, support.labels[rows])
+            return self.objective(f, t, f0, t0, scale, support.labels[rows])
 
         def average(epoch: int, epochs: int) -> None:
             share = self.shares(epochs)[epoch - 1]
@@ -105,7 +105,7 @@ class PromptSRC:
         shape = (reach(backbone, "image", self.depth), self.length, backbone.shape("image")[1])
         return {"text": text, "image": random_prompts(shape, rng, text)}
 
-    def loss(self, f: Tensor, t: Tensor, f0: Tensor, t0: Tensor, scale: Tensor, labels: Tensor) -> Tensor:
+    def objective(self, f: Tensor, t: Tensor, f0: Tensor, t0: Tensor, scale: Tensor, labels: Tensor) -> Tensor:
         """Unit features (B, D) of pictures and (K, D) of texts, with prompts and without -> the loss."""
         logits, log_p0 = scale * f @ t.T, (scale * f0 @ t0.T).log_softmax(-1)  # (B, K)
         log_p = logits.log_softmax(-1)

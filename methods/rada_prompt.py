@@ -15,6 +15,7 @@ Expect 84.18 base, 75.61 new (ViT-B/16, 11 data sets), where RAda alone has 82.1
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -79,7 +80,7 @@ class RAdaPrompt:
         prompts = {"text prompts": text, "image prompts": random_prompts(shape, rng, text)}
         return prompts | new_layer(backbone.dim, self.queries, rng, text)
 
-    def texts(self, backbone: Backbone, classes: Classes):
+    def texts(self, backbone: Backbone, classes: Classes) -> Callable[[State], Tensor]:
         """weights -> unit text features (K, D)."""
         path, frozen = text_path(backbone, classes, self.init), frozen_mean(backbone, classes, self.templates)
         return lambda weights: normalize((path(weights["text prompts"]) + frozen) / 2, dim=-1)
