@@ -183,6 +183,11 @@ def test_the_best_is_bold_its_ties_are_underlined_and_units_stand_below_the_head
     assert any("(s) & (ms) & (ms) & (ms) & (MiB)" in line for line in lines)
 
 
+def test_negative_numbers_have_a_minus_and_no_hyphen():
+    cells = [cell("zero-shot", ONE, 1, "1111"), cell("a", ONE, 1, "0111")]
+    assert r" & $-$25.0 $\pm$ " in report.render(made(replace(SHIFT, tests=("toy:1",)), cells), "tex")
+
+
 def test_the_caption_states_images_seeds_test_and_correction_and_the_table_of_costs_its_own():
     first, second = re.findall(r"\\caption\{(.*)\}\n", report.render(toy(), "tex"))
     for words in ("4 images a task", "seeds a row: 1 to 2", "crossed variance", "Holm's correction", "not testable (N"):

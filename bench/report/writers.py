@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -88,7 +89,7 @@ def _csv(value: float | None) -> str:
 # -- LaTeX ------------------------------------------------------------------------------------------------------------
 
 
-WIDEST = 10
+WIDEST = 12
 """As many columns of answers a page can show beside the names of the rows."""
 
 
@@ -165,7 +166,7 @@ def _latex_table(board: Leaderboard, block: Block, places: Sequence[int], captio
 
 
 def _latex_entry(entry: Entry, column: Column) -> str:
-    text = latex(shown(entry, column))
+    text = re.sub(r"^-(?=\d)", "$-$", latex(shown(entry, column)))  # a minus, not a hyphen
     number, plus_minus, half = text.partition(r" $\pm$")
     command = {"best": r"\textbf", "tie": r"\underline"}.get(entry.standing)
     marked = f"{command}{{{number}}}{plus_minus}{half}" if command else text
@@ -173,7 +174,7 @@ def _latex_entry(entry: Entry, column: Column) -> str:
 
 
 def _latex_header(column: Column) -> str:
-    lines = r"\\".join(map(latex, broken(replace(column, unit=""))))
+    lines = r"\\".join(map(latex, broken(replace(column, unit=""), limit=9)))
     return rf"\begin{{tabular}}[b]{{@{{}}r@{{}}}}{lines}\end{{tabular}}" if r"\\" in lines else lines
 
 
