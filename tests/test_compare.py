@@ -133,7 +133,7 @@ def test_what_is_missing_or_answered_other_images_is_a_hole_with_its_reason():
     (block,) = board.blocks
     difference = [row[2] for row in block.entries]
     assert [entry.value for entry in difference] == [None] * 3
-    assert board.footnotes[difference[0].notes[0] - 1] == "b answered other images"
+    assert board.footnotes[difference[0].notes[0] - 1] == "B answered other images"
     assert block.entries[1][1].mark == "failed"
 
 

@@ -53,6 +53,13 @@ def test_rows_share_a_rank_that_the_best_is_not_separated_from():
     assert "by the same test with Holm's correction over 3 pairs" in board.footer["rank"]
 
 
+def test_the_correction_joins_what_a_test_alone_would_part():
+    # a - zero-shot 2/2^6 = 0.03, but 3 times that with Holm's correction over three pairs
+    board = made(SINGLE, gains(6, 3))
+    assert values(board, "p uncorrected")[1] == 2 / 2**6
+    assert values(board, "rank") == [1, 1, 1]
+
+
 def test_pairs_are_row_minus_row_and_turn_their_sign():
     board = made(SINGLE, gains(8, 6))
     pairs = board.blocks[0].pairs

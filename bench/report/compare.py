@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bench import cards, stats
 from bench.api import Suite, Task, UserError, nearest
 from bench.report.cells import Cell
-from bench.report.entries import Maker, Measure
+from bench.report.entries import OTHER, Maker, Measure
 from bench.report.footer import by_chance
 from bench.report.groups import by_shots, halves, shifted, shots_title
 from bench.report.leaderboard import rows_of
@@ -148,7 +148,11 @@ def _line(maker: Maker, a: Run, b: Run, measure: Measure) -> list[Entry]:
         return [*accuracies, *[Entry(mark=HOLE)] * (len(COLUMNS) - 2)]
     d = maker.paired(a, b, measure)
     if isinstance(d, str):
-        return [*accuracies, Entry(mark=HOLE, notes=maker.note(d)), *[Entry(mark=HOLE)] * (len(COLUMNS) - 3)]
+        return [
+            *accuracies,
+            Entry(mark=HOLE, notes=maker.note(f"B {d}" if d == OTHER else d)),
+            *[Entry(mark=HOLE)] * (len(COLUMNS) - 3),
+        ]
     found = stats.difference(d)
     return [
         *accuracies,

@@ -19,6 +19,7 @@ from bench.report.rows import Run
 REFERENCE = "zero-shot"
 """The method that all others are compared with."""
 APART = "no seed answered all tasks"
+OTHER = "answered other images"
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class Maker:
         if not mine or not theirs:
             return APART
         if any(a.data(task) != b.data(task) for task in measure.all):
-            return f"{b.newest.title} answered other images"
+            return OTHER
         return stats.paired(self.answers(a, measure, mine), self.answers(b, measure, theirs))
 
     # -- accuracy -----------------------------------------------------------------------------------------------------
@@ -172,7 +173,7 @@ class Maker:
         """Shared ranks by all pairs of rows that answered the same images, Holm's correction over the pairs."""
         able = [run for run in self.runs if self.once(self._estimate, run, measure).estimate is not None]
         same = [run for run in able if all(run.data(t) == able[0].data(t) for t in measure.all)]
-        reasons = {run: f"answered other images than {able[0].newest.title}" for run in able if run not in same}
+        reasons = {run: f"{OTHER} than {able[0].newest.title}" for run in able if run not in same}
         found: dict[tuple[Run, Run], stats.Estimate] = {}
 
         def p(a: Run, b: Run) -> float:
@@ -241,7 +242,7 @@ class Maker:
             return Found(mark=HOLE, reasons=reasons)
         d = self.paired(run, other, measure)
         if isinstance(d, str):
-            return Found(mark=HOLE, reasons=(d.replace(other.newest.title, REFERENCE, 1),))
+            return Found(mark=HOLE, reasons=(f"{REFERENCE} {d}" if d == OTHER else d,))
         same = () if d.any() else (f"every image answered as by {REFERENCE}, rightly or wrongly",)
         return Found(stats.difference(d), reasons=same)
 
