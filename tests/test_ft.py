@@ -19,9 +19,10 @@ from open_clip.model import CLIP
 from reference import LiteralRAda, cross_entropy, logistic_objective, rada_penalty, softmax, unit
 from torch import Tensor
 
-from bench import cards
+from bench import cards, records
+from bench.__main__ import main
 from bench.api import METHODS, Batch, Classes, Form, Part, Support, Task, UserError
-from bench.backbone import OpenClip, weights_hash
+from bench.backbone import OpenClip, load, weights_hash
 from bench.backbone.towers import weights_of
 from bench.cache import Cache
 from bench.checkpoints import Checkpoints
@@ -519,13 +520,19 @@ def runner(tiny: OpenClip, tmp_path: Path) -> Runner:
     return Runner(Features(tiny, Cache(tmp_path / "cache")), tmp_path / "results", checkpoint_every=0.0)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_form_runs_from_drawn_pictures_to_a_stored_cell(runner: Runner, name: str) -> None:
-    form = METHODS[name].with_fields(epochs=1, batch=6, warmup=1)
-    (record,) = runner.run([Cell(form, TASK, 1)]).records
-    assert (record.status, record.error) == ("done", "")
-    assert (record.support, len(record.ids)) == (12, 6)
-    assert record.parameters == form.method.parameters(runner.backbone, 6)
+@pytest.mark.slow
+def test_every_form_runs_from_drawn_pictures_to_its_row_of_the_table(tmp_path: Path, capsys) -> None:
+    command = ["run", "--methods", "finetune,rada", "--suite", "finetune-smoke", "--results", str(tmp_path)]
+    assert main([*command, "--workers", "0"]) == 0
+    table = capsys.readouterr().out
+    found = records.scan(tmp_path, predictions=True).records
+    backbone = load("world-rn")
+    for name in NAMES:
+        mine = [record for record in found if record.method == name]
+        assert {record.task.test.name for record in mine} == {"world-photo", "world-sketch:3", "world-noise:3"}
+        assert {(record.status, record.support, len(record.ids)) for record in mine} == {("done", 100, 40)}
+        assert {record.parameters for record in mine} == {METHODS[name].method.parameters(backbone, 50)}
+        assert METHODS[name].title in table
 
 
 def test_a_fit_whose_loss_is_no_number_is_a_failed_cell_with_the_step_and_its_last_checkpoint(runner: Runner) -> None:
