@@ -114,23 +114,24 @@ class RationalAttention(torch.autograd.Function):
         tensors, kept = rest[:count], rest[count:]
         of_features, beyond_out = any(ctx.needs_input_grad[3:5]), any(ctx.needs_input_grad[3:-2])
         dlogits = mask.new_zeros(mask.shape[:-1]) if dlogits is None else dlogits
-        layer = Layer(queries, heads, tau, text, tensors)
         slopes, dimages, dtext = {}, [], torch.zeros_like(text)
-        for number, piece in enumerate(pieces(image, text)):
-            mixed, shares, projected = kept[3 * number : 3 * number + 3]
-            few, m, dlogit = image[:, piece], mask[:, piece], dlogits[:, piece, :, None]
-            dm = few[:, :, None] * text * dlogit  # (E, n, K, D)
-            dm = (dm if dmask is None else dm.add_(dmask[:, piece])).mul_(m.sign())
-            _learn(slopes, layer.maps, {"out": (dm, mixed)})
-            if beyond_out:
-                mixing = Mixing(layer, few, projected)
-                used = mixing.backward(_back(layer.maps["out"], dm), shares)
+        with torch.autocast(image.device.type, enabled=False):
+            layer = Layer(queries, heads, tau, text, tensors)
+            for number, piece in enumerate(pieces(image, text)):
+                mixed, shares, projected = kept[3 * number : 3 * number + 3]
+                few, m, dlogit = image[:, piece], mask[:, piece], dlogits[:, piece, :, None]
+                dm = few[:, :, None] * text * dlogit  # (E, n, K, D)
+                dm = (dm if dmask is None else dm.add_(dmask[:, piece])).mul_(m.sign())
+                used = {"out": (dm, mixed)}
+                if beyond_out:
+                    mixing = Mixing(layer, few, projected)
+                    used |= mixing.backward(_back(layer.maps["out"], dm), shares)
                 _learn(slopes, layer.maps, used)
-            if of_features:
-                dx = {name: _back(layer.maps[name], dy) for name, (dy, _) in used.items()}
-                dr = dx["rational"].addcmul_(dlogit, m)
-                dimages.append((dr * text).sum(2) + dx.get("image", 0))
-                dtext += (dr * few[:, :, None]).sum((0, 1)) + (dx["text"].sum(0) if "text" in dx else 0)
+                if of_features:
+                    dx = {name: _back(layer.maps[name], dy) for name, (dy, _) in used.items() if name != "out"}
+                    dr = dx["rational"].addcmul_(dlogit, m)
+                    dimages.append((dr * text).sum(2) + dx.get("image", 0))
+                    dtext += (dr * few[:, :, None]).sum((0, 1)) + (dx["text"].sum(0) if "text" in dx else 0)
         features = (_joined(dimages), dtext) if of_features else (None, None)
         return None, None, None, *features, *layer.separate(slopes)
 
@@ -209,8 +210,8 @@ class Attention:
         self.queries, self.row, self.key, self.value, self.factor, self.share = queries, row, key, value, factor, share
         groups, classes, _ = key.shape
         entries = room(ENTRIES, key)
-        # a block is several whole heads, or some rows of one
-        heads, rows = max(1, min(groups, entries // classes**2)), max(1, min(classes, entries // classes))
+        # a block is several whole heads if they are small, or one, or some of its rows
+        heads, rows = max(1, min(groups, entries // 4 // classes**2)), max(1, min(classes, entries // classes))
         self.gain, self.size = share * classes, heads * rows * classes
         self.groups = [slice(g, g + heads) for g in range(0, groups, heads)] if queries else []
         self.rows = [slice(r, r + rows) for r in range(0, classes, rows)]
@@ -233,25 +234,28 @@ class Attention:
         dqueries = [torch.empty_like(query) for query in self.queries]
         dkey, dvalue = torch.zeros_like(self.key), torch.zeros_like(self.value)
         *into, slopes, spare = self._buffers(len(self.queries) + 2)
+
+        def block(g: slice, rows: slice, share: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+            softmaxes = self._softmaxes(g, rows, share, into, spare)
+            dp = _product(dmixed[g, rows], self.value[g], self.gain, slopes)
+            return softmaxes, dp, spare[: dp.numel()].view_as(dp)
+
         for g in self.groups:
-            key, blocks = self.key[g], list(zip(self.rows, shares[:, g].unbind(-1), strict=True))
+            blocks = [(g, rows, share) for rows, share in zip(self.rows, shares[:, g].unbind(-1), strict=True)]
             c = torch.zeros_like(shares[:, g, :1, None])  # (J, g, 1, 1)
-            for rows, share in blocks:
-                softmaxes = self._softmaxes(g, rows, share, into, spare)
-                dp = _product(dmixed[g, rows], self.value[g], self.gain, slopes)
-                ds = spare[: dp.numel()].view_as(dp)
+            for at in blocks:
+                softmaxes, dp, ds = block(*at)
                 for p, c_j in zip(softmaxes, c, strict=True):
                     c_j += torch.mul(p, dp, out=ds).sum((1, 2), keepdim=True)
-            for rows, share in blocks:
+            for at in blocks:
                 if len(blocks) > 1:  # a single one is still there
-                    softmaxes = self._softmaxes(g, rows, share, into, spare)
-                    dp = _product(dmixed[g, rows], self.value[g], self.gain, slopes)
-                    ds = spare[: dp.numel()].view_as(dp)
+                    softmaxes, dp, ds = block(*at)
+                _, rows, _ = at
                 for p, c_j, query, dquery in zip(softmaxes, c, self.queries, dqueries, strict=True):
                     torch.sub(dp, c_j, out=ds).mul_(p)
-                    dquery[g, rows].baddbmm_(ds, key, beta=0, alpha=self.factor)
-                    dkey[g].baddbmm_(ds.mT, query[g, rows], alpha=self.factor)
-                dvalue[g].baddbmm_(_sum(softmaxes).mT, dmixed[g, rows], alpha=self.gain)
+                    _add_product(dquery[g, rows], ds, self.key[g], self.factor, beta=0)
+                    _add_product(dkey[g], ds.mT, query[g, rows], self.factor)
+                _add_product(dvalue[g], _sum(softmaxes).mT, dmixed[g, rows], self.gain)
         if self.row is None:
             return dqueries, None, dkey, dvalue
         p, dy = self._of_row(self.row), self.share * dmixed.sum(1, keepdim=True)
@@ -339,7 +343,12 @@ def _joined(parts: list[Tensor]) -> Tensor:
 def _product(a: Tensor, b: Tensor, alpha: float, into: Tensor) -> Tensor:
     """alpha a b^T in the memory of `into`, since fresh memory for every block would cost more than the product."""
     into = into[: len(a) * a.shape[1] * b.shape[1]].view(len(a), a.shape[1], b.shape[1])
-    return into.baddbmm_(a, b.mT, beta=0, alpha=alpha)
+    return _add_product(into, a, b.mT, alpha, beta=0)
+
+
+def _add_product(into: Tensor, a: Tensor, b: Tensor, alpha: float, beta: int = 1) -> Tensor:
+    """into <- beta into + alpha a b; not `baddbmm_`, which torch's counter of operations overlooks."""
+    return torch.baddbmm(into, a, b, beta=beta, alpha=alpha, out=into)
 
 
 def _row_times(row: Tensor, x: Tensor) -> Tensor:

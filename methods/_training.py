@@ -170,11 +170,11 @@ def adamw(
     for name, value in values.items():
         result[name] = value * (1 - lr * weight_decay)
         if (gradient := gradients.get(name)) is not None:
-            zero = torch.zeros_like(gradient)
-            first, second = moments.get(name, (zero, zero))
-            first = first + (gradient - first) * (1 - beta1)
-            second = second * beta2 + gradient * gradient * (1 - beta2)
+            first, second = gradient * (1 - beta1), (gradient * gradient).mul_(1 - beta2)
+            if name in moments:
+                first.add_(moments[name][0], alpha=beta1)
+                second.add_(moments[name][1], alpha=beta2)
             moments[name] = first, second
-            spread = second.sqrt() / math.sqrt(1 - beta2**step) + eps
-            result[name] = result[name] - lr / (1 - beta1**step) * first / spread
+            spread = (second / (1 - beta2**step)).sqrt_().add_(eps)
+            result[name] = torch.addcdiv(result[name], first, spread, value=-lr / (1 - beta1**step))
     return result

@@ -10,9 +10,9 @@ attention layer over the K classes as tokens, with H heads of d = D/H, weighs it
     M = relu(1 + Wo((A_1 + A_2 + A_3)/3 Value)),    logits = s sum over D of M * R
     loss = cross-entropy + alpha reg(M)
 
-Wo starts at zero, so M = 1 and the logits are CLIP's. Row k of A_j is that row's own softmax times its share of the
-total mass, exp(row logsumexp - total logsumexp): so it is computed, and so Q_1, whose rows are all equal, needs only
-one. 6 (D^2 + D) parameters, 1 575 936 at D = 512. Every logit depends on all candidate classes.
+Wo starts at zero, so M = 1 and the logits are CLIP's. `methods/_attention.py` computes this without keeping a K x K
+array, and Q_1, whose rows are all equal, as one row. 6 (D^2 + D) parameters, 1 575 936 at D = 512. Every logit depends
+on all candidate classes.
 
 `rada-ttt` runs TPT's episode with this layer in place of the context: views chosen by the initial layer's logits
 (CLIP's), entropy of the mean, one AdamW step from the same initial weights for every picture. `rada-dagger` starts the
@@ -217,45 +217,44 @@ class RAdaTTT:
         fresh = not start["out.weight"].any() and not start["out.bias"].any()  # M = 1, CLIP's logits exactly
         layer = text, scale, self.heads, self.queries, self.tau
 
-        def before(views: Tensor) -> Tensor:
-            """The initial layer's logits (E, V, K)."""
+        def unadapted(views: Tensor) -> Tensor:
+            """The logits (E, V, K) that choose the views."""
             if fresh:
                 return scale * views @ text.T
-            flat = views.flatten(0, 1).split(at_once(text.numel()))
-            return torch.cat([rational_logits(start, few, *layer)[0] for few in flat]).view(*views.shape[:2], -1)
+            pieces = views.flatten(0, 1).split(at_once(text.numel()))
+            return torch.cat([rational_logits(start, piece, *layer)[0] for piece in pieces]).view(*views.shape[:2], -1)
 
         def slopes(weights: State, kept: Tensor) -> dict[str, Tensor]:
-            """The loss's gradients by the weights, which are every episode's own."""
+            """Gradients of each episode's loss by its own weights; kept (E, S, D)."""
             own = {name: weight.expand(len(kept), *start[name].shape) for name, weight in weights.items()}
             leaves = {name: weight.detach().requires_grad_() for name, weight in own.items()}
             loss = entropy_of_mean(rational_logits(leaves, kept, *layer)[0]).sum()
             return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
 
-        def slopes_at_one(kept: Tensor) -> dict[str, Tensor]:
-            """The same at M = 1, where all maps but the last have a gradient of exactly zero."""
-            logits = (scale * kept @ text.T).requires_grad_()
+        def first_slopes(kept: Tensor) -> dict[str, Tensor]:
+            """The same at M = 1: behind Wo = 0 every other gradient is exactly zero, and no mask is needed."""
+            logits = (scale * kept @ text.T).requires_grad_()  # (E, S, K)
             (slope,) = torch.autograd.grad(entropy_of_mean(logits).sum(), logits)
             slope = (slope[..., None] * (scale * kept)[:, :, None] * text).flatten(1, 2)  # by M (E, S K, D)
             mixed = mixed_values(start, kept, *layer).flatten(1, 2)
             return {"out.weight": slope.mT @ mixed, "out.bias": slope.sum(1)}
 
         def adapted(views: Tensor) -> State:
-            """The layers after the steps of E pictures, of which `views` (E, V, D) are unit."""
+            """The layers after the steps of E pictures, whose views (E, V, D) are unit."""
             with torch.no_grad():
-                chosen = confident(before(views), self.keep)  # (E, S)
+                chosen = confident(unadapted(views), self.keep)  # (E, S)
             kept = views.gather(1, chosen[..., None].expand(-1, -1, views.shape[2]))
             weights, moments = start, {}
             for step in range(1, self.steps + 1):
-                gradients = slopes_at_one(kept) if fresh and step == 1 else slopes(weights, kept)
+                gradients = first_slopes(kept) if fresh and step == 1 else slopes(weights, kept)
                 weights = adamw(weights, gradients, moments, step, self.lr, self.weight_decay)
             return weights
 
         def predict(batch: Batch) -> Tensor:
             assert batch.views is not None
-            kept, dim = max(1, int(batch.views.shape[1] * self.keep)), backbone.dim
-            learning = dim * dim if fresh and self.steps == 1 else layer_size(dim, self.queries)
+            kept, learns = max(1, int(batch.views.shape[1] * self.keep)), layer_size(backbone.dim, self.queries)
             answers = []
-            for views in batch.views.split(at_once(max(kept * text.numel(), learning))):
+            for views in batch.views.split(at_once(max(kept * text.numel(), learns))):
                 views = unit(views)  # (E, V, D)
                 with phase("adapt"), torch.enable_grad():
                     weights = adapted(views)
