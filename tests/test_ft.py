@@ -485,6 +485,39 @@ def test_a_batch_larger_than_the_support_is_the_whole_support(vit: OpenClip, nam
     assert all(sorted(rows.tolist()) == list(range(6)) for rows in shown.rows)
 
 
+class Stopping(Checkpoints):
+    """Interrupts the fit when its second step is saved."""
+
+    def save(self, step: int, tensors: Mapping[str, Tensor]) -> None:
+        super().save(step, tensors)
+        if step == 2:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_interrupted_fit_goes_on_and_ends_with_the_bits_of_an_undisturbed_one(
+    vit, name: str, tmp_path: Path
+) -> None:
+    fields = {**SHORT, "epochs": 5} | ({"refresh": 2} if name == "rada-ft" else {})
+    method, support = METHODS[name].with_fields(**fields).method, Shown(vit).support
+    undisturbed = method.fit(support, vit, seeded())
+    with pytest.raises(KeyboardInterrupt):
+        method.fit(replace(support, checkpoints=Stopping(tmp_path, "fit", every=0.0)), vit, seeded())
+    resumed = method.fit(replace(support, checkpoints=Checkpoints(tmp_path, "fit")), vit, seeded())
+    assert all(torch.equal(resumed[key], undisturbed[key]) for key in undisturbed)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "pixels" in METHODS[name].method.needs])
+def test_keeping_less_for_the_way_back_changes_nothing_and_a_lower_precision_little(vits, name: str) -> None:
+    def way(backbone: OpenClip, **change: Any) -> float:
+        methods = (METHODS[name].with_fields(**SHORT, **more).method for more in ({}, change))
+        plain, other = (method.fit(Shown(backbone).support, backbone, seeded()) for method in methods)
+        return max(float((plain[key] - other[key]).abs().max()) for key in plain)
+
+    assert way(vits["exact"], recompute=True) < 1e-9
+    assert 0 < way(vits["real"], precision="bf16") < 6 * LR, "three steps of AdamW each lead no further apart"
+
+
 # -- refusals ---------------------------------------------------------------------------------------------------------
 
 
