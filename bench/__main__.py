@@ -7,7 +7,7 @@ import ast
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 import methods  # noqa: F401  fills the registry
-from bench import cards, provenance, readers, records, report, tune
+from bench import cards, gate, provenance, readers, records, report, stats, tune
 from bench.api import METHODS, SETTINGS, Form, Record, Suite, UserError, nearest
 from bench.backbone.text import CHUNK
 
@@ -28,7 +28,7 @@ VIEW_REFERENCES = ("view-mean", "view-mean-confident")
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run one command -> exit code: 0 done, 1 cells failed, 2 a mistake of the user, 130 interrupted."""
+    """Run one command -> exit code: 0 done, 1 cells failed, 2 a mistake of the user, 130 interrupted; or the gate's."""
     errors = Console(stderr=True, soft_wrap=True)
     args = parser().parse_args(words)
     try:
@@ -98,6 +98,26 @@ def parser() -> argparse.ArgumentParser:
     versus.add_argument("--features", type=Path, metavar="FILE", help="the feature bundle that the cells were run on")
     versus.add_argument("--format", default="terminal", choices=list(report.FORMATS), help="of what is printed")
     versus.set_defaults(command=compare_command)
+
+    check = commands.add_parser(
+        "gate",
+        help="whether accuracy dropped since a baseline; for continuous integration",
+        description="Exit code 0: pass. 1: regression. 2: inconclusive, with what would decide. 3: refused, for the "
+        "cells are missing, damaged or not comparable.",
+    )
+    check.add_argument("--baseline", type=Path, required=True, metavar="DIR", help="the results folder to hold against")
+    check.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="where the new cells are")
+    check.add_argument(
+        "--margin",
+        type=points,
+        default=100 * stats.MARGIN,
+        metavar="POINTS",
+        help=f"a drop of so much is none yet (default: {100 * stats.MARGIN:g})",
+    )
+    check.add_argument("--alpha", type=share, default=stats.ALPHA, help=f"of errors (default: {stats.ALPHA})")
+    check.add_argument("--json", action="store_true", help="print everything as JSON instead of the table")
+    check.add_argument("--github", action="store_true", help="annotations too (on stderr beside --json)")
+    check.set_defaults(command=gate_command)
 
     lists = commands.add_parser("list", help="what there is")
     lists.add_argument("what", choices=["methods", "datasets", "suites", "backbones"])
@@ -194,6 +214,23 @@ def amount(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"must be a number above 0, not {text!r}")
     return value
+
+
+def points(text: str) -> float:
+    """A difference of accuracies from 0 to below 100."""
+    return _between(text, lambda value: 0 <= value < 100, "points from 0 to below 100")
+
+
+def share(text: str) -> float:
+    """A probability between 0 and 1, neither of them."""
+    return _between(text, lambda value: 0 < value < 1, "a number between 0 and 1")
+
+
+def _between(text: str, holds: Callable[[float], bool], what: str) -> float:
+    with contextlib.suppress(ValueError):
+        if holds(float(text)):
+            return float(text)
+    raise argparse.ArgumentTypeError(f"must be {what}, not {text!r}")
 
 
 def count(text: str) -> int:
@@ -504,6 +541,17 @@ def compare_command(args: argparse.Namespace) -> int:
         else:
             print(report.render(board, args.format), end="")
     return 0
+
+
+def gate_command(args: argparse.Namespace) -> int:
+    found = gate.compare(args.baseline, args.results, args.margin / 100, args.alpha, list(METHODS))
+    if args.json:
+        print(gate.as_json(found))
+    else:
+        gate.show(found, Console())
+    for line in gate.as_github(found) if args.github else ():
+        print(line, file=sys.stderr if args.json else sys.stdout)
+    return found.exit
 
 
 def list_command(args: argparse.Namespace) -> int:
