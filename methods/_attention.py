@@ -29,6 +29,8 @@ ENTRIES = {"cpu": 2**20, "elsewhere": 2**26}  # attention entries of a block
 RATIONAL = {"cpu": 2**20, "elsewhere": 2**24}  # R of a piece, some pictures of each episode
 PROJECTED = {"cpu": 2**22, "elsewhere": 2**26}  # projections of R that may be kept
 
+NO_CLASSES = "rada has no classes to answer with: name at least one."
+
 Map = tuple[Tensor, Tensor]
 """x W^T + b: weight (E or 1, out, in) and bias (E or 1, 1, out)."""
 
@@ -64,8 +66,8 @@ def _arguments(
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """image and text, each times the root of the scale; weight and bias of every map, for E episodes or for 1."""
     if not len(text):
-        raise UserError("rada has no classes to answer with: name at least one.")
-    if text.shape[1] % heads:
+        raise UserError(NO_CLASSES)
+    if heads < 1 or text.shape[1] % heads:
         raise NotRunnable(
             f"{heads} heads do not divide the {text.shape[1]} dimensions of the features: set the field heads"
         )
@@ -78,7 +80,7 @@ def _arguments(
 
 def full(x: Tensor) -> Tensor:
     """x, in float32 where it is less precise."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 class RationalAttention(torch.autograd.Function):
@@ -97,7 +99,7 @@ class RationalAttention(torch.autograd.Function):
             mixing = Mixing(layer, image[:, piece])
             mixed, shares = mixing.forward()
             masks.append(_apply((weight, bias + 1), mixed).relu_())
-            logits.append(mixing.rational.mul_(masks[-1]).sum(-1))
+            logits.append(mixing.rational.mul_(masks[-1]).sum(-1))  # in its place, since it is not needed again
             if any(ctx.needs_input_grad):
                 kept += mixed, shares, mixing.projected if keeps_projected else None
         mask = _joined(masks)

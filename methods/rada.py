@@ -47,7 +47,7 @@ from bench.api import (
     phase,
     register,
 )
-from methods._attention import full, mixed_values, rational_logits
+from methods._attention import NO_CLASSES, full, mixed_values, rational_logits
 from methods._training import adamw, confident, entropy_of_mean, fork, train, training_views, uniform
 
 TEMPLATE = "a photo of a {}."
@@ -81,6 +81,13 @@ def at_once(numbers: int) -> int:
 
 def unit(x: Tensor) -> Tensor:
     return normalize(full(x), dim=-1)
+
+
+def texts(backbone: Backbone, classes: Classes, template: str) -> tuple[Tensor, Tensor]:
+    """Unit text features (K, D) and the scale."""
+    if not len(classes):
+        raise UserError(NO_CLASSES)
+    return full(backbone.text_features(classes, (template,))), full(backbone.scale)
 
 
 def _check(queries: tuple[str, ...], tau: float) -> None:
@@ -149,7 +156,7 @@ class RAda:
 
     def fit(self, support: Support, backbone: Backbone, rng: torch.Generator) -> State:
         order, dim = fork(rng), backbone.dim
-        text, scale = full(backbone.text_features(support.classes, (self.template,))), full(backbone.scale)  # (K, D)
+        text, scale = texts(backbone, support.classes, self.template)
         weights = new_layer(dim, self.queries, rng, text)
         if self.adapter != "none":
             for side in ("image", "text"):
@@ -169,7 +176,7 @@ class RAda:
         return {name: weight.detach() for name, weight in weights.items()}
 
     def predictor(self, state: State, classes: Classes, backbone: Backbone, rng: torch.Generator) -> Predictor:
-        text, scale = full(backbone.text_features(classes, (self.template,))), full(backbone.scale)
+        text, scale = texts(backbone, classes, self.template)
 
         @torch.no_grad()
         def predict(batch: Batch) -> Tensor:
@@ -212,7 +219,7 @@ class RAdaTTT:
 
     def predictor(self, state: State, classes: Classes, backbone: Backbone, rng: torch.Generator) -> Predictor:
         """Starts from the layer in `state` where there is one, else from a new one, the same for all pictures."""
-        text, scale = full(backbone.text_features(classes, (self.template,))), full(backbone.scale)
+        text, scale = texts(backbone, classes, self.template)
         start = state or new_layer(backbone.dim, self.queries, rng, text)
         fresh = not start["out.weight"].any() and not start["out.bias"].any()  # M = 1, CLIP's logits exactly
         layer = text, scale, self.heads, self.queries, self.tau

@@ -172,7 +172,8 @@ def mean_softmax(logits: Tensor) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    return -sum(softmax(row)[y].log() for row, y in zip(logits, labels, strict=True)) / len(labels)  # type: ignore
+    shifted = [row - row.detach().max() for row in logits]  # so that no probability becomes zero and its logarithm none
+    return sum(row.exp().sum().log() - row[y] for row, y in zip(shifted, labels, strict=True)) / len(labels)  # type: ignore
 
 
 def coop_rates(lr: float, epochs: int) -> list[float]:

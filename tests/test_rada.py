@@ -117,6 +117,9 @@ def test_one_class_and_equal_classes_are_classes_like_others(twins):
 def test_without_classes_the_remedy_is_named():
     with pytest.raises(UserError, match="no classes to answer with"):
         rational_logits(layer(8), units(2, 8, 1), torch.zeros(0, 8), torch.tensor(100.0), 2, QUERIES, 1.0)
+    for method in (RAda(), RAdaTTT(), RAdaDagger()):
+        with pytest.raises(UserError, match="no classes to answer with"):
+            method.predictor(layer(BACKBONE.dim), classes_of(0), BACKBONE, seeded())
 
 
 @pytest.mark.parametrize("queries", SUBSETS)
@@ -543,9 +546,10 @@ def test_a_wrong_field_is_answered_with_the_right_ones(fields, message):
             METHODS["rada-ttt"].with_fields(**fields)
 
 
-def test_heads_that_do_not_divide_the_dimensions_are_named():
-    with pytest.raises(NotRunnable, match="5 heads do not divide the 16 dimensions"):
-        RAda(heads=5).fit(SUPPORT, BACKBONE, seeded())
+@pytest.mark.parametrize("heads", [0, 5])
+def test_heads_that_do_not_divide_the_dimensions_are_named(heads):
+    with pytest.raises(NotRunnable, match=f"{heads} heads do not divide the 16 dimensions"):
+        RAda(heads=heads).fit(SUPPORT, BACKBONE, seeded())
 
 
 def test_parameter_counts():
