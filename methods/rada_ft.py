@@ -4,10 +4,9 @@ for Your Vision-Language Model", ICCV 2025). `methods/rada.py` states the layer,
     logits = s sum over D of M * (f h^T),    M the layer's mask,    loss = cross-entropy + alpha reg(M)
 
 The paper leaves open how, so each of our choices is a field: the loss (`ce`, or `contrast`, FLYP's on the masked logits
-between a batch's pictures and captions), the layer's own learning rate, in which steps the text tower learns, and a
+between a batch's pictures and captions), the layer's learning rate, in which steps the text tower learns, the
 regulariser. Where it learns, each class is encoded in one template, drawn anew for the step; to answer, in all of them
-(ImageNet's 80 in the paper; the field `templates`, None takes the data set's). s does not learn. The start, M = 1, is
-zero-shot CLIP.
+(ImageNet's 80; the field `templates`, None takes the data set's). s does not learn. The start, M = 1, is zero-shot.
 
     python -m bench run --methods rada --suite finetune
 
@@ -54,7 +53,6 @@ class RAdaFT:
     lr: float = 1e-5
     weight_decay: float = 0.1
     warmup: int = 500
-    clip: float | None = None
     micro: int = 0
     precision: str = "fp32"
     recompute: bool = False
@@ -70,8 +68,7 @@ class RAdaFT:
         Recipe.of(self)  # names a wrong field
         refuse_unknown("rada-ft", "reg", self.reg, REGULARISERS)
         refuse_unknown("rada-ft", "loss", self.loss, ("ce", "contrast"))
-        if self.loss == "contrast":
-            refuse_micro("rada-ft with the loss contrast", self.micro)
+        refuse_micro("rada-ft with the loss contrast", self.micro if self.loss == "contrast" else 0)
         if self.refresh < 0:
             raise UserError(f"rada-ft cannot refresh its texts every {self.refresh} steps: set refresh to 0 or more.")
 
@@ -79,29 +76,28 @@ class RAdaFT:
         layer = new_layer(backbone.dim, QUERIES, fork(rng), backbone.scale)
         weights = learning({**self.towers(backbone), **{LAYER + name: weight for name, weight in layer.items()}})
         own, layer = parts(weights, backbone, self.recompute)
-        classes, learns, kept = support.classes, False, None
+        contrasts, every = self.loss == "contrast", torch.arange(len(support.classes))
+        learns, kept = False, None  # whether the text tower does in this step; else its texts
 
         def before(step: int) -> None:
             nonlocal learns, kept
             learns = self.refresh > 0 and step % self.refresh == 0
-            kept = None if learns else kept  # texts stay as long as their tower does
+            kept = None if learns else kept
 
-        def texts(labels: Tensor, stream: torch.Generator) -> Tensor:  # (m, D), each label's in a template of its own
-            with torch.set_grad_enabled(learns):
-                drawn = drawn_captions(classes, labels, self.templates, stream)
-                return normalize(own.encode_texts(drawn), dim=-1)
+        def texts(labels: Tensor, stream: torch.Generator) -> Tensor:  # (m, D)
+            nonlocal kept
+            if learns or contrasts:
+                drawn = drawn_captions(support.classes, labels, self.templates, stream)
+                with torch.set_grad_enabled(learns):
+                    return normalize(own.encode_texts(drawn), dim=-1)
+            kept = own.text_features(support.classes, self.templates) if kept is None else kept
+            return kept
 
         def loss(pixels: Tensor, rows: Tensor, stream: torch.Generator) -> Tensor:
-            nonlocal kept
             image, labels = own.encode_images(pixels), support.labels[rows]
-            if self.loss == "contrast":
-                text = texts(labels, stream)
-            elif learns:
-                text = texts(torch.arange(len(classes)), stream)
-            else:
-                text = kept = own.text_features(classes, self.templates) if kept is None else kept
+            text = texts(labels if contrasts else every, stream)
             logits, mask = masked(layer, image, text, backbone.scale, self.heads, self.tau)
-            value = contrast(logits) if self.loss == "contrast" else cross_entropy(logits, labels)
+            value = contrast(logits) if contrasts else cross_entropy(logits, labels)
             return value + self.alpha * REGULARISERS[self.reg](mask - 1)
 
         rates = {} if self.layer_lr is None else dict.fromkeys((LAYER + name for name in layer), self.layer_lr)
@@ -109,7 +105,7 @@ class RAdaFT:
         return {name: weight.detach() for name, weight in weights.items()}
 
     def towers(self, backbone: Backbone) -> State:
-        """What learns beside the layer: without refresh the text tower does not."""
+        """What learns beside the layer."""
         return backbone.weights("image") | (backbone.weights("text") if self.refresh else {})
 
     def predictor(self, state: State, classes: Classes, backbone: Backbone, rng: torch.Generator) -> Predictor:
@@ -125,8 +121,7 @@ class RAdaFT:
         return predict
 
     def parameters(self, backbone: Backbone, classes: int) -> int:
-        towers = sum(weight.numel() for weight in self.towers(backbone).values())
-        return towers + layer_size(backbone.dim, QUERIES)
+        return layer_size(backbone.dim, QUERIES) + sum(weight.numel() for weight in self.towers(backbone).values())
 
 
 def parts(weights: State, backbone: Backbone, recompute: bool = False) -> tuple[Backbone, State]:
