@@ -230,11 +230,11 @@ def draw(swept: Sweep, stem: Path) -> None:
                     axis.axhline(swept.image, color="0.4", linestyle=":")
                     axis.annotate(
                         "encoding a picture",
-                        (1, swept.image),
-                        (-3, 3),
+                        (0, swept.image),
+                        (3, 3),
                         xycoords=("axes fraction", "data"),
                         textcoords="offset points",
-                        ha="right",
+                        ha="left",
                         color="0.3",
                         fontsize="small",
                     )
