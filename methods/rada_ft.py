@@ -87,7 +87,8 @@ class RAdaFT:
         def texts(labels: Tensor, stream: torch.Generator) -> Tensor:  # (m, D)
             nonlocal kept
             if learns or contrasts:
-                drawn = drawn_captions(support.classes, labels, self.templates, stream)
+                same = torch.Generator().manual_seed(stream.initial_seed())  # in all micro-batches of the step
+                drawn = drawn_captions(support.classes, labels, self.templates, same)
                 with torch.set_grad_enabled(learns):
                     return normalize(own.encode_texts(drawn), dim=-1)
             kept = own.text_features(support.classes, self.templates) if kept is None else kept
