@@ -92,13 +92,15 @@ def newest(then: Stored, stored: Mapping[str, Sequence[Path]]) -> tuple[Stored, 
     Those of the same limit, backbone and precision go first: these are chosen run by run, and a results folder may
     hold several runs. Fields do not: a new default must not let an older cell answer for it.
     """
-    found = [cell for cell in map(read, stored.get(then.name, ())) if cell.key == then.key]
+    found = [cell for cell in map(read, stored.get(then.name, ())) if cell.record.method == then.record.method]
     if not found:
         stem, _, seed = then.name.rpartition("--s")
-        others = {name.rpartition("--s")[2] for name in stored if name.rpartition("--s")[0] == stem}
-        if others:
-            raise Refused(differing("seed", seed, f"{', '.join(sorted(others))} alone"))
-        raise Refused(differing("cell", "there", "missing"))
+        others = {name.rpartition("--s")[2] for name in stored if name.rpartition("--s")[0] == stem} - {seed}
+        raise Refused(
+            differing("seed", seed, f"{', '.join(sorted(others))} alone")
+            if others
+            else differing("cell", "there", "missing")
+        )
 
     def rank(cell: Stored) -> tuple:
         chosen, asked = ((c.record.task, c.record.backbone, c.record.precision) for c in (cell, then))
@@ -120,6 +122,7 @@ def protocol(cell: Stored) -> dict[str, Any]:
         "precision": record.precision,
         "weights": record.fingerprint,
         "labelled pictures": task.train and f"{task.shots or 'all'} a class of {task.train.name}",
+        "task": task.name,
         "limit": task.limit,
         "views": known.get("views"),
         "classes": record.classes,

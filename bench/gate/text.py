@@ -82,7 +82,7 @@ def verdict_of(row: Row) -> str:
         return found.outcome
     numbers = {"images": found.needed.images, "seeds": found.needed.seeds}
     would = " or ".join(f"{number:,} {what}" for what, number in numbers.items() if number is not None)
-    return f"inconclusive, {would or 'no number of images or seeds'} would decide"
+    return f"inconclusive, {would or 'no number of images or seeds alone'} would decide"
 
 
 def _legend(found: Gate) -> Iterable[str]:
