@@ -271,7 +271,7 @@ def run_command(args: argparse.Namespace) -> int:
     board = report.leaderboard(suite, finished, [form.name for form in forms])
     report.show(board, console)
     for path in report.write(board, args.results):
-        console.print(f"wrote {path}", highlight=False)
+        console.print(f"wrote {path}", highlight=False, soft_wrap=True)
     cells_at = args.results / "cells"
     console.print(
         f"{len(cells)} cells in {cells_at}: {outcome.found} found, {len(cells) - outcome.found} run.", highlight=False
@@ -492,7 +492,7 @@ def report_command(args: argparse.Namespace) -> int:
             report.show(board, console)
             console.print()
         for path in report.write(board, args.results, [name for name in formats if name != "terminal"]):
-            console.print(f"wrote {path}", highlight=False)
+            console.print(f"wrote {path}", highlight=False, soft_wrap=True)
     return 0
 
 
