@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from bench.api import UserError
@@ -33,6 +33,7 @@ __all__ = [
     "leaderboard",
     "paper",
     "published",
+    "put",
     "read",
     "reduced",
     "render",
@@ -55,24 +56,29 @@ def render(board: Leaderboard, format: str) -> str:
 
 def write(board: Leaderboard, root: str | Path, formats: Sequence[str] = ("md", "csv", "tex")) -> list[Path]:
     """Write <root>/tables/<board's name>.<format>, each whole or not at all; where they are."""
-    paths = [Path(root, "tables", f"{board.name}.{format}") for format in formats]
+    return put(root, {f"tables/{board.name}.{format}": render(board, format).encode() for format in formats})
+
+
+def put(root: str | Path, files: Mapping[str, bytes]) -> list[Path]:
+    """Write these files below <root>, each whole or not at all; where they are."""
+    paths = {Path(root, name): content for name, content in files.items()}
     try:
-        for path, format in zip(paths, formats, strict=True):
+        for path, content in paths.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            replace(path, render(board, format))
+            replace(path, content)
     except OSError as error:
         raise UserError(
             f"the results folder {root} cannot be written ({error.strerror or error}): mend that or name another one."
         ) from error
-    return paths
+    return list(paths)
 
 
-def replace(path: Path, text: str) -> None:
+def replace(path: Path, content: bytes) -> None:
     """Write a file under a temporary name, sync it and rename it onto `path`."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with open(temporary, "x", encoding="utf-8", newline="") as stream:
-            stream.write(text)
+        with open(temporary, "xb") as stream:
+            stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)

@@ -53,7 +53,7 @@ def _words(suite: Suite, headline: Headline) -> str:
     first, count = headline.measure.tasks[0], len(headline.parts)
     if suite.setting == "base-to-new":
         return "H of base and new accuracy" + (f", average over {count} data sets" if count > 1 else "")
-    over = "shifts" if suite.setting == "domain-shift" else f"data sets at {shots_title(first.shots)}"
+    over = "tasks" if suite.setting == "domain-shift" else f"data sets at {shots_title(first.shots)}"
     return f"mean over {count} {over}" if count > 1 else first.test.name
 
 
@@ -75,6 +75,17 @@ def _points(maker: Maker, places: Iterable[tuple[float, Measure]]) -> tuple[Poin
     places = list(places)
     found = ((i, x, _number(maker, run, measure)) for i, run in enumerate(maker.runs) for x, measure in places)
     return tuple(Point(i, x, y) for i, x, y in found if y is not None)
+
+
+def _gains(maker: Maker, places: Iterable[tuple[float, Measure]]) -> tuple[Point, ...]:
+    """Every row's differences to zero-shot at these x."""
+    places = list(places)
+    found = ((i, x, *maker.differences(measure)[run]) for i, run in enumerate(maker.runs) for x, measure in places)
+    return tuple(Point(i, x, _difference(d.estimate, corrected)) for i, x, d, corrected in found if d.estimate)
+
+
+def _difference(found: stats.Estimate, corrected: float | None) -> Entry:
+    return Entry(found.mean, found.low, found.high, found.p, corrected)
 
 
 def _absent(name: str, reason: str) -> Chart:
@@ -159,7 +170,10 @@ def _p(p: float) -> str:
 
 
 def _severity(maker: Maker, suite: Suite, tasks: Sequence[Task]) -> Chart:
-    """A panel for each shift that is tested at several severities, and their mean; no shift at 0, where it is known."""
+    """The mean accuracy over shifts that are tested at several severities, and each shift's differences to zero-shot.
+
+    Where a suite tests the data that was learnt from, that is severity 0 of every shift.
+    """
     group = by_shots(tasks)[tasks[-1].shots]
     shifts: dict[str, dict[int, Task]] = {}
     for task in group:
@@ -170,16 +184,20 @@ def _severity(maker: Maker, suite: Suite, tasks: Sequence[Task]) -> Chart:
     if not shifts:
         return _absent("severity", "no shift of this suite is tested at several severities")
     inside = [task for task in group if task.test.name == (suite.id or suite.source)]
-    zero = {0: Measure((inside[0],))} if inside else {}
-    panels = []
-    if len(shifts) > 1:
-        common = sorted(set.intersection(*map(set, shifts.values())))
-        means = {grade: Measure(tuple(by_grade[grade] for by_grade in shifts.values())) for grade in common}
-        panels.append(Panel(f"mean over {len(shifts)} shifts", _points(maker, {**zero, **means}.items())))
-    for name, by_grade in shifts.items():
-        single = {grade: Measure((task,)) for grade, task in sorted(by_grade.items())}
-        panels.append(Panel(clean(name), _points(maker, {**zero, **single}.items())))
-    return _curves("severity", "severity of the shift" + (" (0: none)" if zero else ""), panels)
+    none = {0: Measure(tuple(inside))} if inside else {}
+    single = {
+        name: {**none, **{grade: Measure((task,)) for grade, task in sorted(by_grade.items())}}
+        for name, by_grade in shifts.items()
+    }
+    common = sorted(set.intersection(*map(set, shifts.values())))
+    mean = {grade: Measure(tuple(by_grade[grade] for by_grade in shifts.values())) for grade in common}
+    title = next(iter(shifts)) if len(shifts) == 1 else f"mean over {len(shifts)} shifts"
+    panels = [Panel(clean(title), _points(maker, {**none, **mean}.items()))]
+    for name, places in single.items():
+        points = _gains(maker, places.items())
+        panels.append(Panel(clean(name), points, f"difference to {REFERENCE} (points)"))
+    chart = _curves("severity", "severity of the shift" + (" (0: none)" if none else ""), panels)
+    return chart if chart.absent else replace(chart, caption=f"{INTERVALS} Differences are paired on images and seeds.")
 
 
 def _shots(maker: Maker, suite: Suite, tasks: Sequence[Task]) -> Chart:
@@ -209,16 +227,16 @@ def _parts(suite: Suite, group: Sequence[Task]) -> Iterator[tuple[str, Measure]]
         parts = [Measure((task,)) for task in [*inside, *(task for task in outside if task not in inside)]]
         mean = Measure(tuple(outside))
     if len(mean.tasks) > 1:
-        yield f"mean over {len(mean.tasks)} {'shifts' if suite.setting == 'domain-shift' else 'data sets'}", mean
+        yield f"mean over {len(mean.tasks)} {'tasks' if suite.setting == 'domain-shift' else 'data sets'}", mean
     for part in parts:
         yield _name(part), part
 
 
 def _curves(name: str, x: str, panels: Sequence[Panel]) -> Chart:
-    if not any(panel.points for panel in panels):
+    panels = tuple(panel for panel in panels if panel.points)
+    if not panels:
         return _absent(name, "no row answered these tasks")
-    y = "accuracy (%)"
-    return Chart(name, TITLES[name], x, y, tuple(panels), caption=INTERVALS)  # type: ignore[arg-type]
+    return Chart(name, TITLES[name], x, "accuracy (%)", panels, caption=INTERVALS)  # type: ignore[arg-type]
 
 
 # -- differences and calibration --------------------------------------------------------------------------------------
@@ -227,16 +245,10 @@ def _curves(name: str, x: str, panels: Sequence[Panel]) -> Chart:
 def _differences(maker: Maker, headline: Headline, rows: Sequence[Row], what: str) -> Chart:
     """A panel for each row, over the headline's parts, and over their mean last."""
     measures = [*headline.parts, *([headline.measure] if len(headline.parts) > 1 else [])]
-    panels = []
-    for i, (run, row) in enumerate(zip(maker.runs, rows, strict=True)):
-        points = []
-        for x, measure in enumerate(measures):
-            found, corrected = maker.differences(measure)[run]
-            if found.estimate is not None:
-                one = found.estimate
-                points.append(Point(i, x, Entry(one.mean, one.low, one.high, one.p, corrected)))
-        if points:
-            panels.append(Panel(row.title, tuple(points)))
+    by_row: dict[int, list[Point]] = {}
+    for point in _gains(maker, enumerate(measures)):
+        by_row.setdefault(point.row, []).append(point)
+    panels = [Panel(rows[i].title, tuple(points)) for i, points in by_row.items()]
     if not panels:
         return _absent("differences", f"no row can be compared with {REFERENCE}")
     names = [*map(_name, headline.parts), *([what] if len(headline.parts) > 1 else [])]

@@ -99,10 +99,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Panel:
-    """Points row by row, those of a row in the order of x."""
+    """Points row by row, those of a row in the order of x. y: what its own axis says, where it is not the chart's."""
 
     title: str
     points: tuple[Point, ...]
+    y: str = ""
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,7 @@ def listed(run: Run) -> tuple[dict[str, Any], ...]:
             "seed": cell.record.seed,
             "status": cell.record.status,
             "error": cell.record.error,
+            "traceback": cell.record.traceback,
             "images": len(cell.ids),
             "accuracy": float(cell.right.mean()) if len(cell.ids) else None,
             "ece": cell.ece,
