@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -274,7 +275,9 @@ def reliability(board: Leaderboard, chart: Chart) -> Figure:
     tall = 1.55 if columns > 4 else 1.85
     figure = style.new(lines * (tall + 0.1 * _broken(titles)) + 0.3, min(WIDTH, 2.2 * columns))
     grid = figure.subplots(2 * lines, columns, sharex=True, squeeze=False, height_ratios=[1, 4] * lines)
-    places = [(grid[2 * row, column], grid[2 * row + 1, column]) for row, column in np.ndindex(lines, columns)]
+    places: list[tuple[Any, Any]] = [
+        (grid[2 * row, column], grid[2 * row + 1, column]) for row, column in np.ndindex(lines, columns)
+    ]
     for axes in itertools.chain(*places[len(shown) :]):
         axes.set_axis_off()
     for n, ((above, axes), i, title) in enumerate(zip(places, shown, titles, strict=False)):

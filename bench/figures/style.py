@@ -15,6 +15,7 @@ import seaborn as sns
 from matplotlib import font_manager, patheffects
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 from scipy.optimize import isotonic_regression
@@ -128,7 +129,7 @@ def title(text: str, limit: int) -> str:
 
 def ink(colour: str) -> tuple[float, float, float]:
     """The colour as dark as text has to be."""
-    red, green, blue = mpl.colors.to_rgb(colour)
+    red, green, blue = to_rgb(colour)
     return 0.72 * red, 0.72 * green, 0.72 * blue
 
 
