@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 import methods  # noqa: F401  fills the registry
-from bench import cards, gate, provenance, readers, records, report, stats, tune
+from bench import cards, figures, gate, page, provenance, readers, records, report, stats, tune
 from bench.api import METHODS, SETTINGS, Form, Record, Suite, UserError, nearest
 from bench.backbone.text import CHUNK
 
@@ -81,7 +81,10 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument("--results", type=Path, default=Path("results"), metavar="DIR")
     show.add_argument("--features", type=Path, metavar="FILE", help="the feature bundle that the cells were run on")
     show.add_argument(
-        "--format", default=",".join(report.FORMATS), metavar="LIST", help="of terminal, md, csv, tex (default: all)"
+        "--format",
+        default=",".join(report.FORMATS),
+        metavar="LIST",
+        help="of terminal, md, csv, tex (default: these), figures (PDF and PNG) and html (one page of all suites)",
     )
     show.add_argument(
         "--style", default="plain", choices=["plain", "paper"], help="paper: its columns, and what papers print beside"
@@ -469,10 +472,10 @@ def bars() -> Iterator[Any]:
 
 
 def report_command(args: argparse.Namespace) -> int:
-    formats = args.format.split(",")
+    formats, known = args.format.split(","), (*report.FORMATS, "figures", "html")
     for name in formats:
-        if name not in report.FORMATS:
-            raise UserError(f"unknown format {name!r}: {nearest(name, report.FORMATS)}")
+        if name not in known:
+            raise UserError(f"unknown format {name!r}: {nearest(name, known)}")
     tables = report.published() if args.style == "paper" else ()
     suites = asked(args)
     found = stored(args.results, suites)
@@ -482,17 +485,27 @@ def report_command(args: argparse.Namespace) -> int:
     shown = [suite for suite in suites if args.suite or report.has_cells(suite, found.cells)]
     if not shown:
         raise UserError(f"{args.results} holds no cells of any suite: run one first, or name its folder by --results.")
-    for suite in shown:
+    boards = [report.leaderboard(suite, found.cells, list(METHODS)) for suite in shown]
+
+    def wrote(paths: Sequence[Path]) -> None:
+        for path in paths:
+            console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+
+    for suite, board in zip(shown, boards, strict=True):
         if args.style == "paper" and suite.setting == "few-shot" and not args.suite:
             continue
-        board = report.leaderboard(suite, found.cells, list(METHODS))
-        if args.style == "paper":
-            board = report.paper(suite, board, tables)
+        table = report.paper(suite, board, tables) if args.style == "paper" else board
         if "terminal" in formats:
-            report.show(board, console)
+            report.show(table, console)
             console.print()
-        for path in report.write(board, args.results, [name for name in formats if name != "terminal"]):
-            console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+        wrote(report.write(table, args.results, [name for name in formats if name in ("md", "csv", "tex")]))
+    for board in boards if "figures" in formats else ():
+        wrote(figures.write(board, args.results))
+        for chart in board.charts:
+            if chart.absent:
+                console.print(f"no figure {board.name}-{chart.name}: {chart.absent}", markup=False, highlight=False)
+    if "html" in formats:
+        wrote([page.write(boards, args.results)])
     return 0
 
 
