@@ -34,7 +34,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         return args.command(args)
     except UserError as error:
-        errors.print(f"error: {error}", style="bold red", markup=False, highlight=False)
+        errors.print(f"error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
         errors.print("interrupted: every finished cell is stored; the same command goes on from here.", style="yellow")
@@ -503,7 +503,12 @@ def report_command(args: argparse.Namespace) -> int:
         wrote(figures.write(board, args.results))
         for chart in board.charts:
             if chart.absent:
-                console.print(f"no figure {board.name}-{chart.name}: {chart.absent}", markup=False, highlight=False)
+                console.print(
+                    f"no figure {board.name}-{chart.name}: {chart.absent}",
+                    markup=False,
+                    highlight=False,
+                    soft_wrap=True,
+                )
     if "html" in formats:
         wrote([page.write(boards, args.results)])
     return 0

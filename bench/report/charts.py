@@ -44,7 +44,7 @@ def charts(maker: Maker, suite: Suite, headline: Headline, rows: Sequence[Row]) 
     yield _ranks(maker, headline, rows)
     yield _severity(maker, suite, tasks)
     yield _shots(maker, suite, tasks)
-    yield _differences(maker, headline, rows, what)
+    yield _differences(maker, headline, rows)
     yield _reliability(maker, headline)
 
 
@@ -242,7 +242,7 @@ def _curves(name: str, x: str, panels: Sequence[Panel]) -> Chart:
 # -- differences and calibration --------------------------------------------------------------------------------------
 
 
-def _differences(maker: Maker, headline: Headline, rows: Sequence[Row], what: str) -> Chart:
+def _differences(maker: Maker, headline: Headline, rows: Sequence[Row]) -> Chart:
     """A panel for each row, over the headline's parts, and over their mean last."""
     measures = [*headline.parts, *([headline.measure] if len(headline.parts) > 1 else [])]
     by_row: dict[int, list[Point]] = {}
@@ -251,11 +251,12 @@ def _differences(maker: Maker, headline: Headline, rows: Sequence[Row], what: st
     panels = [Panel(rows[i].title, tuple(points)) for i, points in by_row.items()]
     if not panels:
         return _absent("differences", f"no row can be compared with {REFERENCE}")
-    names = [*map(_name, headline.parts), *([what] if len(headline.parts) > 1 else [])]
+    names = [*map(_name, headline.parts), *([f"all {len(headline.parts)}"] if len(headline.parts) > 1 else [])]
+    of_h = " of H" if headline.measure.new else ""
     return Chart(
         "differences",
         TITLES["differences"],
-        f"difference to {REFERENCE} (points)",
+        f"difference{of_h} to {REFERENCE} (points)",
         "",
         tuple(panels),
         dict(enumerate(names)),
