@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import platform
 import time
 from pathlib import Path
@@ -101,6 +102,19 @@ def test_pages_of_the_cache_count_only_until_they_are_released(tmp_path: Path) -
                     entry.release()
         peaks.append(measure.memory_mib)
     assert peaks[0] < 24 < 56 < peaks[1]
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_DONTNEED"), reason="this system has no way to drop a mapped page")
+def test_pages_of_files_that_the_kernel_drops_do_not_hide_what_the_block_takes(tmp_path: Path) -> None:
+    path = tmp_path / "mapped"
+    path.write_bytes(bytes(48 * MIB))
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        assert sum(mapped[:: mmap.PAGESIZE]) == 0
+        with meter(CPU) as measure:
+            mapped.madvise(mmap.MADV_DONTNEED)
+            own = np.ones(32 * MIB, np.uint8)
+            del own
+    assert 28 < measure.memory_mib < 48
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
