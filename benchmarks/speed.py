@@ -9,24 +9,21 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import platform
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from tabulate import tabulate
 
 from bench.api import UserError, nearest
-from bench.provenance import environment
 from benchmarks.measure import size
 from benchmarks.rows import GRADIENTS, LOGITS, ROWS, Row
 from benchmarks.setup import ARCHITECTURE, Setup
 from benchmarks.sweep import Sweep, draw, sweep
+from benchmarks.write import duration, machine, pipes, table
 
 TIME = ("plain", "ours", "times faster", "at least")
 MEMORY = ("memory, plain", "ours", "times less", "at least")
@@ -72,8 +69,8 @@ def run(names: Sequence[str], quick: bool, out: Path | None) -> None:
     swept = None
     if "sweep" in names:
         swept = sweep(setup)
-    for table in terminal(rows, swept):
-        console.print(table)
+    for part in terminal(rows, swept):
+        console.print(part)
     complete = not quick and set(names) == {*ROWS, "sweep"}
     folder = out or (Path("results") if complete else None)
     if folder is None:
@@ -107,37 +104,20 @@ def verdict(row: Row) -> str:
     return "reached" if row.reached else "not reached"
 
 
-def duration(seconds: float) -> str:
-    for unit, one, least in (("h", 3600, 2), ("min", 60, 2), ("s", 1, 1)):
-        if seconds >= least * one:
-            return f"{seconds / one:.3g} {unit}"
-    return f"{seconds * 1000:.3g} ms"
-
-
 def off(value: float | None, bound: float) -> str:
     return "" if value is None else f"{value:.0e}{' !' if value > bound else ''}"
-
-
-def machine() -> str:
-    """One line: what this was measured on."""
-    about = environment()
-    versions = [f"{name} {version}" for name, version in about["packages"].items() if version]
-    return (
-        f"{about['processor']} ({about['cores']} cores, 1 thread used), {about['system']}, Python "
-        f"{platform.python_version()}, {', '.join(versions)}, seaborn {metadata.version('seaborn')}"
-    )
 
 
 def terminal(rows: Sequence[Row], swept: Sweep | None) -> list[Table | Text]:
     found: list[Table | Text] = []
     if rows:
-        found.append(_table(("", *TIME, ""), [[row.title, *time(row), verdict(row)] for row in rows]))
+        found.append(table(("", *TIME, ""), [[row.title, *time(row), verdict(row)] for row in rows]))
         body = [[row.title, *memory(row), *deviations(row)] for row in rows]
-        found += [Text(), _table(("", *MEMORY, *DEVIATION), body), Text()]
+        found += [Text(), table(("", *MEMORY, *DEVIATION), body), Text()]
         found += [Text(note, style="dim") for note in notes(rows)]
     if swept is not None:
         for title, headers, body in swept.tables():
-            found += [Text(f"\n{title}", style="italic"), _table(headers, body)]
+            found += [Text(f"\n{title}", style="italic"), table(headers, body)]
     return found
 
 
@@ -145,32 +125,18 @@ def notes(rows: Sequence[Row]) -> list[str]:
     return [f"{row.title}. {row.note}" for row in rows if row.note]
 
 
-def _table(headers: Sequence[str], body: Sequence[Sequence[str]]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for i, header in enumerate(headers):
-        table.add_column(header, justify="right" if i else "left", no_wrap=i > 0, max_width=40)
-    for entries in body:
-        table.add_row(*entries)
-    return table
-
-
 def markdown(rows: Sequence[Row], swept: Sweep | None, command: str) -> str:
     parts = ["# Fast and lean, with the same numbers", f"`{command}`, {datetime.date.today()}, on {machine()}."]
     if rows:
         body = [[row.title, *time(row), *memory(row), *deviations(row), verdict(row)] for row in rows]
-        parts += [_pipes(("", *TIME, *MEMORY, *DEVIATION, ""), body), *HOW]
+        parts += [pipes(("", *TIME, *MEMORY, *DEVIATION, ""), body), *HOW]
         parts += ["\n".join(f"- {note}" for note in notes(rows))]
     if swept is not None:
         parts.append("## How cost grows with the classes")
         for title, headers, body in swept.tables():
-            parts += [title, _pipes(headers, body)]
+            parts += [title, pipes(headers, body)]
         parts.append(swept.answer())
     return "\n\n".join(filter(None, parts)) + "\n"
-
-
-def _pipes(headers: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    alignment = ["left", *("right" for _ in headers[1:])]
-    return tabulate(body, headers, "pipe", colalign=alignment, disable_numparse=True)
 
 
 if __name__ == "__main__":

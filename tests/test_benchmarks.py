@@ -16,8 +16,8 @@ from torch.utils.checkpoint import checkpoint
 HERE = Path(__file__).parent.parent
 sys.path.insert(0, str(HERE))  # the benchmarks are in the checkout and in no wheel
 
-from bench.api import UserError  # noqa: E402
-from benchmarks import names, plain, speed  # noqa: E402
+from bench.api import METHODS, UserError  # noqa: E402
+from benchmarks import names, plain, speed, training  # noqa: E402
 from benchmarks.measure import alternate, tensor_bytes  # noqa: E402
 from benchmarks.rows import ROWS, Row  # noqa: E402
 from benchmarks.setup import Setup, generator  # noqa: E402
@@ -121,6 +121,33 @@ def test_the_cars_names_are_as_long_as_the_split_files(realdata: Path) -> None:
 def test_an_unknown_row_is_answered_with_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean rada-layer"):
         speed.run(["rada-layr"], quick=True, out=None)
+
+
+def test_training_counts_what_learns_what_the_optimiser_keeps_and_what_recomputing_saves() -> None:
+    setup = Setup(quick=True)
+    full, low_rank, prompts = (training.row(setup, METHODS[name], 2) for name in ("ft", "clip-lora", "maple"))
+    weights = setup.backbone.weights("image")
+    assert full.parameters == sum(weight.numel() for weight in weights.values()) + 5 * 32 + 5
+    # AdamW keeps two numbers for each that learns, and one for each tensor; SGD with momentum one
+    assert full.plain.kept == 4 * (2 * full.parameters + len(weights) + 2)
+    assert low_rank.plain.kept == 4 * (2 * low_rank.parameters + 4)
+    assert prompts.plain.kept == 4 * prompts.parameters
+    assert full.plain.peak > 4 * 4 * full.parameters  # weights, gradients and the optimiser's two
+    assert low_rank.again is not None
+    assert low_rank.again.peak < low_rank.plain.peak
+    assert len(full.plain.seconds) == training.STEPS - 1
+
+
+def test_training_writes_a_line_for_each_method_that_was_asked_for(tmp_path: Path) -> None:
+    training.run(("lp-all", "ft"), quick=True, out=tmp_path)
+    lines = (tmp_path / "training.md").read_text().splitlines()
+    assert [line.split("|")[1].strip() for line in lines if line.startswith("|")][2:] == ["LP (all pictures)", "FT"]
+    assert "`python -m benchmarks.training --quick --only lp-all,ft`" in lines[2]
+
+
+def test_training_names_the_nearest_method() -> None:
+    with pytest.raises(UserError, match="did you mean clip-lora"):
+        training.run(("clip-lore",), quick=True, out=None)
 
 
 @pytest.mark.slow
