@@ -124,7 +124,7 @@ def _glyphs() -> frozenset[int]:
 
 def title(text: str, limit: int) -> str:
     """The name on at most two lines of so many letters."""
-    return textwrap.fill(name(text, 4 * limit), limit, max_lines=2, placeholder=" …")
+    return textwrap.fill(name(text, 4 * limit), limit, max_lines=2, placeholder=" …", break_on_hyphens=False)
 
 
 def ink(colour: str) -> tuple[float, float, float]:
@@ -175,7 +175,8 @@ DISTANCES = (5, 9, 15, 23, 33)
 
 
 def label(axes: Axes, names: Sequence[tuple[float, float, str, str]], bars: Sequence[Bbox], size: float = 7) -> None:
-    """Names (x, y, text, colour) around their points: where they cover least of points, bars and each other.
+    """Names (x, y, text, colour) around their points: where they cover least of points, bars and each other, and where
+    no other point is nearer than their own.
 
     bars: what else should stay visible, in pixels.
     """
@@ -186,10 +187,13 @@ def label(axes: Axes, names: Sequence[tuple[float, float, str, str]], bars: Sequ
     dots = [Bbox.from_bounds(x - 3 * point, y - 3 * point, 6 * point, 6 * point) for x, y in spots]
     taken: list[Bbox] = []
 
-    def price(box: Bbox, distance: float) -> float:
+    def price(own: int, box: Bbox, distance: float) -> float:
         covered = 8 * sum(_overlap(box, other) for other in taken + dots)
         covered += 1.5 * sum(_overlap(box, other) for other in bars)
-        return covered + 40 * (box.width * box.height - _overlap(box, frame)) + 4 * distance * point
+        nearest = min((_gap(box, spot) for i, spot in enumerate(spots) if i != own), default=math.inf)
+        strange = max(0.0, _gap(box, spots[own]) - nearest)
+        outside = box.width * box.height - _overlap(box, frame)
+        return covered + 40 * outside + 4 * distance * point + 25 * point * strange
 
     for i in sorted(range(len(names)), key=lambda i: (-spots[i][1], spots[i][0])):
         _, _, text, colour = names[i]
@@ -201,7 +205,7 @@ def label(axes: Axes, names: Sequence[tuple[float, float, str, str]], bars: Sequ
             for distance in DISTANCES
             for dx, dy in COMPASS
         ]
-        box, distance = min(boxes, key=lambda pair: price(*pair))
+        box, distance = min(boxes, key=lambda pair, own=i: price(own, *pair))
         taken.append(box)
         x, y = back.transform((box.x0, box.y0))
         drawn.set_position((x, y))
@@ -215,6 +219,11 @@ def _around(spot: np.ndarray, distance: float, dx: float, dy: float, extent: Bbo
     x, y = (0.0 if d > 0.3 else 1.0 if d < -0.3 else 0.5 for d in (dx, dy))
     left, bottom = spot[0] + distance * dx - x * extent.width, spot[1] + distance * dy - y * extent.height
     return Bbox.from_bounds(left, bottom, extent.width, extent.height)
+
+
+def _gap(box: Bbox, spot: np.ndarray) -> float:
+    """How far the spot lies from the box."""
+    return float(np.hypot(*(spot - np.clip(spot, box.min, box.max))))
 
 
 def _overlap(a: Bbox, b: Bbox) -> float:
