@@ -113,7 +113,12 @@ def test_a_bundle_backbone_gives_its_texts_by_row_and_refuses_the_rest() -> None
         ("world-vt", "did you mean world-vit"),
         ("ViT-B-61:openai", "did you mean ViT-B-16"),
         ("ViT-B-16", "names no weights"),
-        ("RN50:/nowhere/weights.pt", "cannot be loaded"),
+        ("ViT-B-16:opnai", "did you mean openai"),
+        ("ViT-B-16:opnai=weights.pt", "did you mean openai"),
+        ("RN50:/nowhere/weights.pt", "there is no weights file"),
+        ("ViT-B-16:openai=/nowhere/weights.pt", "there is no weights file"),
+        ("hf-hub:nothing", "must look like hf-hub:OWNER/NAME"),
+        ("local-dir:/nowhere", "holds no open_clip_config.json"),
     ],
 )
 def test_a_wrong_backbone_is_answered_with_the_remedy(name: str, says: str) -> None:

@@ -134,7 +134,7 @@ def test_cuda_gives_the_features_of_the_processor(precision: str) -> None:
         ("RN50-quickgelu", "packed"),
         ("ViT-B-16-SigLIP", "full"),  # looks both ways
         ("ViT-L-14-CLIPA", "full"),  # pools the last position
-        ("coca_ViT-B-32", "none"),  # has a token of its own behind the text
+        ("coca_ViT-B-32", "full"),  # has a token of its own behind the text
         ("roberta-ViT-B-32", "none"),  # another library's tower
     ],
 )

@@ -13,7 +13,7 @@ from open_clip.model import CLIP, CustomTextCLIP
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from bench.api import Classes, NotRunnable, UserError
+from bench.api import Classes, UserError
 from bench.backbone import OpenClip
 from bench.backbone.packed import _QuickGELU
 from bench.backbone.text import Padded, Texts, path_of, path_of_model, text_tower
@@ -229,6 +229,9 @@ def test_in_chunks_more_texts_keep_hardly_more_memory() -> None:
         ({"ls_init_value": 0.5}, CustomTextCLIP, "packed"),
         ({"proj_bias": True}, CustomTextCLIP, "packed"),
         ({"pool_type": "eos", "eos_id": END}, CLIP, "packed"),
+        ({"embed_cls": True}, CustomTextCLIP, "full"),
+        ({"embed_cls": True, "no_causal_mask": True}, CustomTextCLIP, "full"),
+        ({"no_causal_mask": True}, CustomTextCLIP, "full"),
     ],
     ids=str,
 )
@@ -245,13 +248,6 @@ def test_each_tower_takes_the_leanest_path_that_is_exact(text: dict, kind: type,
     assert torch.allclose(features, model.encode_text(tokens), atol=5e-6)
     (gradient,) = torch.autograd.grad(features.sum(), context)
     assert gradient.abs().sum() > 0
-
-
-def test_a_tower_with_an_appended_class_token_takes_no_context() -> None:
-    model = CustomTextCLIP(16, SMALL_VISION, SMALL_TEXT | {"embed_cls": True})
-    assert path_of_model(model) == "none"
-    with pytest.raises(NotRunnable, match="takes no context vectors"):
-        text_tower(model)
 
 
 # -- bad input --------------------------------------------------------------------------------------------------------

@@ -1,7 +1,11 @@
 """Vision-language models behind one small surface. The only package that imports open_clip.
 
 `load("world-rn")` and `load("world-vit")` are the embedded models; `load("ARCHITECTURE:WEIGHTS")` any model of
-open_clip, such as `ViT-B-16:openai`, with WEIGHTS a tag of open_clip or a path of a checkpoint.
+open_clip, such as `ViT-B-16:openai`; `bench.backbone.zoo` says what else a name can be.
+
+SigLIP's models add one bias to every logit. It changes no softmax and no order of classes, so it is left out: logits
+are the model's own scale times the cosine, as everywhere. Losses and entropies are of the softmax over the classes,
+also where pretraining took a sigmoid of each pair.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -24,8 +28,12 @@ from bench.api import Classes, NotRunnable, UserError, nearest
 from bench.backbone import towers
 from bench.backbone.text import CHUNK, PromptPath, Texts, encode_whole, path_of_model, pooled_at, text_tower
 from bench.backbone.transforms import Crops, Transform
+from bench.backbone.words import Words
 
-__all__ = ["EMBEDDED", "Counts", "Crops", "OpenClip", "Stored", "Transform", "load"]
+if TYPE_CHECKING:
+    from bench.backbone.zoo import Source
+
+__all__ = ["EMBEDDED", "Counts", "Crops", "OpenClip", "Stored", "Transform", "find", "load"]
 
 EMBEDDED = {
     "world-rn": "CLIP's ModifiedResNet at 64 px, 1.9 M parameters, trained on the embedded world",
@@ -63,9 +71,13 @@ class OpenClip:
         weights: str,
         text_chunk: int = CHUNK,
         precision: str = "fp32",
+        origin: Mapping[str, Any] | None = None,
+        notes: tuple[str, ...] = (),
     ) -> None:
         """weights: sha256 of the weights, part of the fingerprint as transform and precision are.
 
+        origin: where the weights come from, for the records: a file's name and sha256, or the seed of random ones.
+        notes: what tables have to say about them.
         text_chunk: texts that pass the text tower together. Raises UserError where a setting is out of range or the
         image tower cannot compute in this precision on its device.
         """
@@ -77,6 +89,7 @@ class OpenClip:
         self.text_chunk = text_chunk
         self.model = model.eval().requires_grad_(False)
         self.tokenizer, self.name, self.transform = tokenizer, name, transform
+        self.words, self.origin, self.notes = Words(tokenizer), dict(origin or {}), notes
         self.counts = Counts()
         parts = [name, weights, asdict(transform), self.precision]
         self.fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
@@ -104,7 +117,7 @@ class OpenClip:
         # in fp32 what surrounds decides, for a fit may train in a lower precision than it answers in
         with contextlib.nullcontext() if dtype is None else torch.autocast(self.device.type, dtype):
             if tokens is None:
-                features = self.model.encode_image(pixels)
+                features = self.model.encode_image(pixels, normalize=False)  # CoCa's would
             else:
                 features = towers.encode_with_tokens(self.model, pixels, tokens)
         return features.to(torch.promote_types(features.dtype, torch.float32))
@@ -155,7 +168,8 @@ class OpenClip:
         """(K, D), not normalised: by the packed path where it serves, else as the model itself does it."""
         tokens = self.tokenizer(prompts)  # (K, L)
         if path_of_model(self.model) != "packed":
-            return torch.cat([self.model.encode_text(part.to(self.device)) for part in tokens.split(self.text_chunk)])
+            parts = tokens.to(self.device).split(self.text_chunk)
+            return torch.cat([self.model.encode_text(part, normalize=False) for part in parts])
         tower = text_tower(self.model)
         rows = [row[: end + 1] for row, end in zip(tokens.tolist(), pooled_at(tower, tokens).tolist(), strict=True)]
         return Texts(tower, rows, self.text_chunk)()
@@ -163,14 +177,12 @@ class OpenClip:
     def embed(self, text: str) -> Tensor:
         """Token embeddings (M, W) of the words of `text`."""
         tower = text_tower(self.model)
-        ids = torch.tensor(self.tokenizer.encode(text), device=self.device)
+        ids = torch.tensor(self.words.encode(text), device=self.device)
         return tower.token_embedding(ids).detach()
 
     def prompts(self, classes: Classes, length: int, position: str = "end") -> PromptPath:
         tower = text_tower(self.model)
-        return PromptPath(
-            tower, self.tokenizer, classes.names, length, position, self._count_texts, chunk=self.text_chunk
-        )
+        return PromptPath(tower, self.words, classes.names, length, position, self._count_texts, self.text_chunk)
 
     def _count_texts(self, forwards: int, backwards: int) -> None:
         self.counts.texts += forwards
@@ -193,6 +205,8 @@ class Stored:
         self.dim = self.text.shape[1]
         self.device = torch.device("cpu")
         self.counts = Counts()
+        self.origin: Mapping[str, Any] = {}
+        self.notes: tuple[str, ...] = ()
 
     def text_features(self, classes: Classes, templates: Sequence[str] | None = None) -> Tensor:
         """The stored texts of these classes, whatever the template asked for: the bundle's prompts are its own."""
@@ -241,7 +255,18 @@ def counted(backbone: OpenClip | Stored) -> Iterator[Counts]:
         backbone.counts = before
 
 
-def load(name: str, device: str = "cpu", precision: str = "fp32", text_chunk: int = CHUNK) -> OpenClip:
+def find(name: str, random_weights: bool = False) -> str | Source:
+    """What `load` takes in place of a name: found already, with its weights fetched; UserError where there is none."""
+    if name in EMBEDDED:
+        if random_weights:
+            raise UserError(f"--random-weights is for an architecture of open_clip, such as ViT-B-16, not for {name}.")
+        return name
+    from bench.backbone import zoo
+
+    return zoo.find(name, random_weights)
+
+
+def load(name: str | Source, device: str = "cpu", precision: str = "fp32", text_chunk: int = CHUNK) -> OpenClip:
     """The named backbone, ready to use; UserError where the name, the weights, the device or a setting is wrong.
 
     device: cpu, cuda, cuda:N, or auto for cuda where there is one. On CUDA, float32 is made to mean float32 for this
@@ -250,44 +275,26 @@ def load(name: str, device: str = "cpu", precision: str = "fp32", text_chunk: in
     target = _device(device)
     if target.type == "cuda":
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    settings = (text_chunk, precision)
-    if name in EMBEDDED:
+    source = find(name) if isinstance(name, str) else name
+    if isinstance(source, str):
         from bench.backbone import embedded
 
         try:
-            model = embedded.load(name)
+            model = embedded.load(source)
         except (embedded.DamagedWeights, OSError) as error:
-            raise UserError(f"backbone {name!r} cannot be loaded: {error}.") from error
-        about = embedded.config(name)["preprocess"]
+            raise UserError(f"backbone {source!r} cannot be loaded: {error}.") from error
+        about, words, known = embedded.config(source)["preprocess"], embedded.tokenizer(source), source
         transform = Transform(about["size"], tuple(about["mean"]), tuple(about["std"]))
-        return OpenClip(model.to(target), embedded.tokenizer(name), name, transform, weights_hash(model), *settings)
-    architecture, _, weights = name.partition(":")
-    import open_clip
+        origin: Mapping[str, Any] = {"file": "weights.safetensors", "sha256": embedded.record(source)["sha256"]}
+        notes: tuple[str, ...] = ()
+    else:
+        from bench.backbone import zoo
 
-    if architecture not in architectures():
-        raise UserError(f"unknown backbone {name!r}: {nearest(architecture, [*EMBEDDED, *architectures()])}")
-    if not weights:
-        tags = ", ".join(open_clip.list_pretrained_tags_by_model(architecture)[:6]) or "none"
-        raise UserError(f"backbone {name!r} names no weights: write {architecture}:TAG (tags: {tags}) or a path.")
-    try:
-        model = open_clip.create_model(architecture, pretrained=weights, require_pretrained=True)
-        tokenizer = open_clip.get_tokenizer(architecture)
-    except Exception as error:  # open_clip and the hub raise many kinds; each means the same to the user
-        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"weights {weights!r} of backbone {architecture!r} cannot be loaded ({reason}): run once with network, or "
-            f"give a local checkpoint as {architecture}:PATH."
-        ) from error
-    config = open_clip.get_model_preprocess_cfg(model)
-    size = config["size"]
-    transform = Transform(
-        size=size if isinstance(size, int) else size[0],
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
-        interpolation=config.get("interpolation", "bicubic"),
-        squash=config.get("resize_mode", "shortest") == "squash",
+        model, words, transform = zoo.build(source)
+        known, origin, notes = source.name, source.origin, source.notes
+    return OpenClip(
+        model.to(target), words, known, transform, weights_hash(model), text_chunk, precision, origin, notes
     )
-    return OpenClip(model.to(target), tokenizer, name, transform, weights_hash(model), *settings)
 
 
 def architectures() -> list[str]:

@@ -2,11 +2,13 @@
 
 packed: causal attention, pooling at the end token, open_clip's plain residual blocks: `bench.backbone.packed`.
 truncated: causal and pooled at the end, but other blocks: what stands behind the longest prompt's end is not computed.
-full: any other tower gets its whole context, padded as its tokenizer pads.
+full: any other tower gets its whole context, padded as its tokenizer pads, with its own token behind it where it has
+one (CoCa), pooled as it pools.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -17,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from bench.api import NotRunnable, UserError
 from bench.backbone.packed import Packed, project
+from bench.backbone.words import Words
 
 POSITIONS = ("end", "middle", "front")
 CHUNK = 512
@@ -26,7 +29,7 @@ CHUNK = 512
 def text_tower(model: nn.Module) -> Any:
     """The module that holds the text tower's parts, whichever of open_clip's two ways it is built in."""
     tower = model if hasattr(model, "token_embedding") else getattr(model, "text", None)
-    if tower is None or not hasattr(tower, "token_embedding") or getattr(tower, "cls_emb", None) is not None:
+    if tower is None or not hasattr(tower, "token_embedding"):
         raise NotRunnable("this backbone's text tower takes no context vectors")
     return tower
 
@@ -35,9 +38,14 @@ def pool_type(tower: Any) -> str:
     return getattr(tower, "text_pool_type", None) or getattr(tower, "pool_type", "argmax")
 
 
+def masked(tower: Any) -> bool:
+    """Whether the tower's mask depends on the text, as CoCa's does, which appends a token of its own."""
+    return getattr(tower, "cls_emb", None) is not None or getattr(tower, "use_pad_mask", False)
+
+
 def path_of(tower: Any) -> Literal["packed", "truncated", "full"]:
     """Which path serves this tower exactly."""
-    if not _causal(tower.attn_mask) or pool_type(tower) not in ("argmax", "eos"):
+    if masked(tower) or not _causal(tower.attn_mask) or pool_type(tower) not in ("argmax", "eos"):
         return "full"
     return "packed" if all(map(_plain, tower.transformer.resblocks)) else "truncated"
 
@@ -84,7 +92,7 @@ def encode_whole(model: Any, tokens: Tensor) -> Tensor:
     Where the tower is causal and reads the end token, what stands behind the longest text's end is left out.
     """
     if path_of_model(model) not in ("packed", "truncated"):
-        return model.encode_text(tokens)
+        return model.encode_text(tokens, normalize=False)  # CoCa's would normalise
     tower = text_tower(model)
     ends = pooled_at(tower, tokens)
     width = int(ends.max()) + 1
@@ -97,15 +105,16 @@ class Texts:
     """A list of texts with places for context vectors, through one tower.
 
     rows: token ids of each, start to end, with -1 - m where context vector m goes. chunk: texts that pass together;
-    more are computed again in the backward pass, so it bounds memory and leaves results as they are.
+    more are computed again in the backward pass, so it bounds memory and leaves results as they are. pad: what the
+    tokenizer puts behind a text, which towers that look both ways see.
     """
 
-    def __init__(self, tower: Any, rows: Sequence[Sequence[int]], chunk: int = CHUNK) -> None:
+    def __init__(self, tower: Any, rows: Sequence[Sequence[int]], chunk: int = CHUNK, pad: int = 0) -> None:
         if chunk < 1:
             raise UserError(f"{chunk} texts cannot pass the text tower together: set --text-chunk to 1 or more.")
         if not rows:
             raise UserError("a list of no classes has no text: give at least one class name.")
-        self._run = Packed(tower, rows, chunk) if path_of(tower) == "packed" else Padded(tower, rows, chunk)
+        self._run = Packed(tower, rows, chunk) if path_of(tower) == "packed" else Padded(tower, rows, chunk, pad)
         self._blank = tower.positional_embedding.new_zeros(0, tower.positional_embedding.shape[1])
 
     def __call__(self, context: Tensor | None = None, deep: Tensor | None = None) -> Tensor:
@@ -136,7 +145,7 @@ class PromptPath:
     def __init__(
         self,
         tower: Any,
-        tokenizer: Any,
+        words: Words,
         names: Sequence[str],
         length: int,
         position: str,
@@ -146,22 +155,22 @@ class PromptPath:
         if position not in POSITIONS:
             raise UserError(f"position {position!r} of the class name is not one of {', '.join(POSITIONS)}.")
         self.count = count
-        limit = tower.positional_embedding.shape[0]
+        limit = tower.context_length
         before = {"end": length, "middle": length // 2, "front": 0}[position]
+        encode = functools.partial(words.encode, inside=before > 0)
         vectors, rows = [-1 - m for m in range(length)], []
         for name in names:
             name = name.replace("_", " ")
             # together, as in CoOp: a bracket at the end of a name and the dot behind it may be one token
-            words, n = tokenizer.encode(name + "."), len(tokenizer.encode(name))
-            middle = [*vectors[:before], *words[:n], *vectors[before:], *words[n:]]
-            row = [tokenizer.sot_token_id, *middle, tokenizer.eot_token_id]
+            ids, n = encode(name + "."), len(encode(name))
+            row = [*words.start, *vectors[:before], *ids[:n], *vectors[before:], *ids[n:], *words.end]
             if len(row) > limit:
                 raise NotRunnable(
                     f"class name {name[:60]!r} with {length} context tokens takes {len(row)} tokens, "
                     f"and the text tower holds {limit}"
                 )
             rows.append(row)
-        self.texts = Texts(tower, rows, chunk)
+        self.texts = Texts(tower, rows, chunk, words.pad)
 
     def __call__(self, context: Tensor, deep: Tensor | None = None) -> Tensor:
         """context (M, W) shared, (K, M, W), or (B, 1, M, W) -> text features (K, D) or (B, K, D), not normalised.
@@ -196,10 +205,9 @@ class PromptPath:
 class Padded:
     """Texts as rows of equal length, through the tower's own blocks: as long as the longest, or as the tower is."""
 
-    def __init__(self, tower: Any, rows: Sequence[Sequence[int]], chunk: int) -> None:
+    def __init__(self, tower: Any, rows: Sequence[Sequence[int]], chunk: int, pad: int = 0) -> None:
         self.tower, self.chunk = tower, chunk
-        width = tower.positional_embedding.shape[0] if path_of(tower) == "full" else max(map(len, rows))
-        pad = getattr(tower, "pad_id", 0) or 0
+        width = tower.context_length if path_of(tower) == "full" else max(map(len, rows))
         device = tower.positional_embedding.device
         self.ids = torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows], device=device)  # (K, L)
         self.ends = torch.tensor([len(row) - 1 for row in rows], device=device)
@@ -219,15 +227,29 @@ class Padded:
         return self._texts(own, rows)
 
     def _texts(self, context: Tensor, rows: Tensor) -> Tensor:
-        tower, ids, mask = self.tower, self.ids[rows], self.tower.attn_mask
-        width = ids.shape[1]
+        tower, ids = self.tower, self.ids[rows]
         x = tower.token_embedding(ids.clamp(min=0))  # (k, L, W)
         text, place = (ids < 0).nonzero(as_tuple=True)
         if len(text):
             x = x.index_put((text, place), context[text if len(context) > 1 else 0, -1 - ids[text, place]])
-        x = x + tower.positional_embedding[:width]
-        x = tower.ln_final(tower.transformer(x, attn_mask=None if mask is None else mask[:width, :width]))
-        return project(tower, x[torch.arange(len(x), device=x.device), self._pooled(rows, width)])
+        appended = getattr(tower, "cls_emb", None)
+        if appended is not None:
+            x = torch.cat([x, appended.expand(len(x), 1, -1)], 1)  # (k, L + 1, W)
+        width = x.shape[1]
+        x = tower.transformer(x + tower.positional_embedding[:width], attn_mask=self._mask(ids, width))
+        if appended is not None:
+            return project(tower, tower.ln_final(x[:, -1]))
+        return project(tower, tower.ln_final(x)[torch.arange(len(x), device=x.device), self._pooled(rows, width)])
+
+    def _mask(self, ids: Tensor, width: int) -> Tensor | None:
+        """What is added to the attention: (L, L) for all texts, or (k H, L, L) where it leaves a text's padding out."""
+        tower, mask = self.tower, self.tower.attn_mask
+        mask = None if mask is None else mask[:width, :width]
+        if not masked(tower):
+            return mask
+        words = ids.where(ids >= 0, tower.pad_id + 1)  # a context vector is no padding
+        padding = tower._build_additive_mask(words, width, tower.positional_embedding.dtype)
+        return padding if mask is None else mask + padding
 
     def _pooled(self, rows: Tensor, width: int) -> Tensor:
         """Which position the tower reads its feature from."""

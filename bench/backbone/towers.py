@@ -24,15 +24,17 @@ Branch = Callable[[Tensor], Tensor]
 """Tokens after their LayerNorm (..., W) -> what is added to their queries, keys and values (..., 3 W)."""
 
 
+IDLE = ("logit_bias", "text_decoder.")
+"""Weights that no class's probability depends on: SigLIP's bias, the same for all classes, and CoCa's captioner."""
+
+
 def weights_of(model: Any, part: TowerPart) -> dict[str, Tensor]:
     """The parameters of one part by their name in the model."""
-    visual = {name: weight for name, weight in model.named_parameters() if name.startswith("visual.")}
-    if part == "image":
-        return visual
-    scale = {name: weight for name, weight in model.named_parameters() if name in ("logit_scale", "logit_bias")}
-    if part == "scale":
-        return scale
-    return {name: weight for name, weight in model.named_parameters() if name not in visual and name not in scale}
+
+    def part_of(name: str) -> str:
+        return "image" if name.startswith("visual.") else "scale" if name == "logit_scale" else "text"
+
+    return {n: w for n, w in model.named_parameters() if not n.startswith(IDLE) and part_of(n) == part}
 
 
 def with_weights(model: Any, weights: Mapping[str, Tensor]) -> Any:
@@ -67,7 +69,7 @@ def _blocks(model: Any, part: Literal["image", "text"]) -> Any:
         return tower.transformer.resblocks
     visual = model.visual
     if not isinstance(visual, VisionTransformer):
-        kind = type(visual).__name__.replace("Modified", "")
+        kind = type(getattr(visual, "trunk", visual)).__name__.replace("Modified", "")
         raise NotRunnable(
             f"learns inside the image tower's transformer, and this backbone's is a {kind}: take one such as world-vit"
         )
