@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,8 @@ def cost(board: Leaderboard, chart: Chart) -> Figure:
     figure = style.new(3.4)
     axes = figure.subplots()
     points, front = chart.panels[0].points, chart.joined[0]
-    settings = [board.rows[p.row].facts.get("setting", "") for p in points]
-    looks = [SETTINGS.get(setting, SETTINGS["zero-shot"]) for setting in settings]
-    for point, look in zip(points, looks, strict=True):
+    for point in points:
+        look = _kind(board, point)
         _bar(axes, point.x, point, look.colour, alpha=0.45)
         fill = look.colour if point.row in front else "white"
         axes.plot(point.x, percent(point.y.value), look.marker, color=look.colour, mfc=fill, ms=5.5, zorder=3)
@@ -40,17 +40,62 @@ def cost(board: Leaderboard, chart: Chart) -> Figure:
     axes.plot(*zip(*line, strict=True), drawstyle="steps-post", color=PALE, linewidth=0.9, zorder=1)
     axes.set(xlabel=chart.x, ylabel=chart.y)
     style.tidy(axes, "both")
-    kinds = [kind for kind in SETTINGS if kind in settings]
-    key = [Line2D([], [], color=SETTINGS[k].colour, marker=SETTINGS[k].marker, ls="", ms=5, label=k) for k in kinds]
-    key.append(Line2D([], [], color=PALE, linewidth=0.9, marker="o", mfc=PALE, ms=5, label="Pareto front"))
-    figure.legend(handles=key, loc="outside upper left", ncols=len(key), handletextpad=0.3, columnspacing=1.2)
+    _key(figure, board, points, Line2D([], [], color=PALE, lw=0.9, marker="o", mfc=PALE, ms=5, label="Pareto front"))
     style.settle(figure)
     bars = [_extent(axes, p) for p in points]
     steps = axes.transData.transform(line)
     bars += [Bbox([[x - 1, y - 2], [end, y + 2]]) for (x, y), (end, _) in itertools.pairwise(steps)]
-    names = [(p.x, percent(p.y.value), board.rows[p.row].title, k.colour) for p, k in zip(points, looks, strict=True)]
-    style.label(axes, names, bars)
+    _names(axes, board, points, bars)
     return figure
+
+
+def size(board: Leaderboard, chart: Chart) -> Figure:
+    """A panel above the other, accuracy over trained parameters; rows with equally many stand side by side."""
+    figure = style.new(2.5 * len(chart.panels) + 0.3)
+    grid = figure.subplots(len(chart.panels), 1, sharex=True, squeeze=False)[:, 0]
+    beside = [[replace(p, x=p.x + 0.035 * _among(panel.points, p)) for p in panel.points] for panel in chart.panels]
+    for axes, panel, points in zip(grid, chart.panels, beside, strict=True):
+        for point in points:
+            look = _kind(board, point)
+            _bar(axes, point.x, point, look.colour, alpha=0.45)
+            axes.plot(point.x, percent(point.y.value), look.marker, color=look.colour, ms=5, zorder=3)
+        axes.margins(x=0.1, y=0.12)
+        axes.set_title(style.name(panel.title))
+        axes.set_ylabel(chart.y)
+        _ticks(axes, chart)
+        style.tidy(axes, "both")
+    grid[-1].set_xlabel(chart.x)
+    _key(figure, board, chart.panels[0].points)
+    style.settle(figure)
+    for axes, points in zip(grid, beside, strict=True):
+        _names(axes, board, points, [_extent(axes, point) for point in points])
+    return figure
+
+
+def _among(points: Sequence[Point], point: Point) -> float:
+    """Where a point stands beside the others at its x: around 0."""
+    rows = [other.row for other in points if other.x == point.x]
+    return rows.index(point.row) - (len(rows) - 1) / 2
+
+
+def _kind(board: Leaderboard, point: Point) -> Look:
+    """The look of the kind of method that a row is."""
+    return SETTINGS.get(board.rows[point.row].facts.get("setting", ""), SETTINGS["zero-shot"])
+
+
+def _key(figure: Figure, board: Leaderboard, points: Sequence[Point], *more: Line2D) -> None:
+    """What the kinds of methods look like, above the figure."""
+    there = {board.rows[point.row].facts.get("setting", "") for point in points}
+    kinds = [(kind, look) for kind, look in SETTINGS.items() if kind in there]
+    key = [Line2D([], [], color=look.colour, marker=look.marker, ls="", ms=5, label=kind) for kind, look in kinds]
+    key += more
+    figure.legend(handles=key, loc="outside upper left", ncols=len(key), handletextpad=0.3, columnspacing=1.2)
+
+
+def _names(axes: Axes, board: Leaderboard, points: Sequence[Point], taken: Sequence[Bbox]) -> None:
+    """The rows' titles beside their points, off what is taken."""
+    names = [(p.x, percent(p.y.value), board.rows[p.row].title, _kind(board, p).colour) for p in points]
+    style.label(axes, names, taken)
 
 
 def _decades(axes: Axes, xs: Sequence[float]) -> None:
@@ -182,8 +227,8 @@ def _place(rows: Sequence[int], row: int) -> float:
 
 
 def _gap(chart: Chart) -> float:
-    """The least distance of two x."""
-    xs = sorted({point.x for panel in chart.panels for point in panel.points})
+    """The least distance of two marks on the axis."""
+    xs = _marks(chart)
     return min((b - a for a, b in itertools.pairwise(xs)), default=1.0)
 
 
@@ -205,8 +250,13 @@ def _lines(axes: Axes, panel: Panel, looks: Sequence[Look], dodge: float = 0.0) 
         axes.axhline(0, color=INK, lw=0.6, zorder=1)
 
 
+def _marks(chart: Chart) -> list[float]:
+    """The places on the x axis that have names, else those of the points."""
+    return sorted(chart.ticks or {point.x for panel in chart.panels for point in panel.points})
+
+
 def _ticks(axes: Axes, chart: Chart) -> None:
-    xs = sorted({point.x for panel in chart.panels for point in panel.points})
+    xs = _marks(chart)
     axes.set_xticks(xs, [chart.ticks.get(x, f"{x:g}") for x in xs])
 
 
@@ -308,6 +358,7 @@ def reliability(board: Leaderboard, chart: Chart) -> Figure:
 
 DRAWINGS: Mapping[str, Callable[[Leaderboard, Chart], Figure]] = {
     "cost": cost,
+    "size": size,
     "ranks": ranks,
     "severity": curves,
     "shots": curves,

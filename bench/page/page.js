@@ -420,18 +420,44 @@
   function cost(chart, width, hidden) {
     const shown = chart.panels[0].points.filter(([row]) => !hidden.has(row));
     if (!shown.length) return null;
-    const height = 400;
-    const box = [44, 16, width - 12, height - 46];
     const xs = shown.map(([, x]) => x);
     const range = [Math.min(...xs) / 1.35, Math.max(...xs) * 1.7];
+    const axis = { range, log: true, steps: worded(logTicks(...range)) };
+    const best = (row) => chart.joined[0].includes(row);
+    const said = (row, at) => [`${plain(at)} ms a picture`, best(row) ? "on the Pareto front" : "not on the Pareto front"];
+    return scatter(chart, shown, width, axis, said, chart.joined[0]);
+  }
+
+  function size(chart, width, hidden) {
+    const places = chart.ticks.map(([x]) => x);
+    const axis = { range: around(places, 0.1), log: false, steps: chart.ticks };
+    const panels = chart.panels.map((panel) => {
+      const rows = panel.points.filter(([row]) => !hidden.has(row));
+      const alike = (at) => rows.filter(([, x]) => x === at);
+      // rows with equally many stand side by side
+      const shown = rows.map(([row, at, ...rest]) => {
+        const beside = alike(at).findIndex((other) => other[0] === row) - (alike(at).length - 1) / 2;
+        return [row, at + 0.04 * beside, ...rest];
+      });
+      const sizes = new Map(rows.map(([row, at]) => [row, spoken(chart, at)]));
+      const said = (row) => [`${sizes.get(row)} trained parameters`];
+      return shown.length && scatter(chart, shown, width, axis, said, null, panel.title);
+    }).filter(Boolean);
+    return panels.length ? panels : null;
+  }
+
+  /** Points with their names where there is room; `front`: the rows that a line joins, the others are hollow. */
+  function scatter(chart, shown, width, axis, said, front, title) {
+    const height = 400;
+    const box = [44, title ? 30 : 16, width - 12, height - 46];
     const [low, high] = around(ends(shown, true));
-    const x = scaled(...range, box[0], box[2], true);
+    const x = scaled(...axis.range, box[0], box[2], axis.log);
     const y = scaled(low, high, box[3], box[1]);
-    const labels = { x: chart.x, name: chart.title };
-    const svg = frame(width, height, box, x, y, worded(logTicks(...range)), worded(ticks(low, high, 6)), labels);
-    const front = chart.joined[0].map((row) => shown.find((point) => point[0] === row)).filter(Boolean);
-    if (front.length) {
-      const steps = front.map(([, at, v], k) => `${k ? "H" : "M"}${x(at)}${k ? "V" : " "}${y(100 * v)}`).join("");
+    const labels = { x: chart.x, title, name: title ? `${chart.title}: ${title}` : chart.title };
+    const svg = frame(width, height, box, x, y, axis.steps, worded(ticks(low, high, 6)), labels);
+    const joined = (front || []).map((row) => shown.find((point) => point[0] === row)).filter(Boolean);
+    if (joined.length) {
+      const steps = joined.map(([, at, v], k) => `${k ? "H" : "M"}${x(at)}${k ? "V" : " "}${y(100 * v)}`).join("");
       svg.append(s("path", { class: "front", d: `${steps}H${box[2]}` }));
     }
     const taken = shown.map(([, at, v]) => [x(at) - 7, y(100 * v) - 7, x(at) + 7, y(100 * v) + 7]);
@@ -439,11 +465,9 @@
     for (const [row, at, v, l, u] of shown) {
       const [px, py] = [x(at), y(100 * v)];
       const title = suite.rows[row].title;
-      const best = chart.joined[0].includes(row);
-      const lines = [title, `${percent(v)} %`, ...interval(l, u, "%"), `${plain(at)} ms a picture`,
-        best ? "on the Pareto front" : "not on the Pareto front"];
+      const lines = [title, `${percent(v)} %`, ...interval(l, u, "%"), ...said(row, at)];
       const bar = known(l) && known(u) ? stroke(row, px, y(100 * l), px, y(100 * u)) : null;
-      svg.append(spot(row, px, py, lines, 5.5, bar, !best));
+      svg.append(spot(row, px, py, lines, 5.5, bar, front && !front.includes(row)));
       const wide = 6.9 * title.length + 4;
       const left = px - 10 - wide;
       const free = [[px + 10, py + 4], [left, py + 4], [px + 8, py - 10], [px + 8, py + 18], [left, py - 10], [left, py + 18]]
@@ -456,6 +480,11 @@
     }
     svg.append(...names);
     return points(svg);
+  }
+
+  /** What a place on the x axis is called; sizes stand at their logarithms. */
+  function spoken(chart, x) {
+    return new Map(chart.ticks || []).get(x) || plain(chart.name === "size" ? Math.round(10 ** x) : x);
   }
 
   function ranks(chart, width, hidden) {
@@ -497,7 +526,8 @@
       .map((panel) => ({ ...panel, points: panel.points.filter(([row]) => !hidden.has(row)) }))
       .filter((panel) => panel.points.length);
     if (!kept.length) return null;
-    const xs = [...new Set(chart.panels.flatMap((panel) => panel.points.map(([, x]) => x)))].sort((a, b) => a - b);
+    const all = chart.panels.flatMap((panel) => panel.points.map(([, x]) => x));
+    const xs = [...new Set(names.size ? names.keys() : all)].sort((a, b) => a - b);
     const across = Math.max(1, Math.floor(width / 250));
     const [first, ...others] = kept;
 
@@ -522,7 +552,7 @@
         for (const [, at, v, l, u, c] of mine) {
           const px = x(at) + shift;
           const bar = large && known(l) && known(u) ? stroke(row, px, y(100 * l), px, y(100 * u), 1, 0.45) : null;
-          const lines = [suite.rows[row].title, `${panel.title}, ${names.get(at) || plain(at)}`,
+          const lines = [suite.rows[row].title, `${panel.title}, ${spoken(chart, at)}`,
             panel.y ? `${signed(v)} points` : `${percent(v)} %`, ...interval(l, u, unit), ...corrected(c)];
           svg.append(spot(row, px, y(100 * v), lines, large ? 4 : 2.8, bar));
         }
@@ -621,15 +651,14 @@
     return [h("div", { class: "panels" }, panels), h("p", { class: "soft" }, `Across: ${chart.x}; up: ${chart.y}`)];
   }
 
-  const DRAW = { cost, ranks, severity: curves, shots: curves, differences, reliability };
+  const DRAW = { cost, size, ranks, severity: curves, shots: curves, differences, reliability };
 
   function numbers(chart) {
-    const names = new Map(chart.ticks || []);
     const box = h("details", {}, h("summary", {}, "The numbers"));
     box.addEventListener("toggle", () => {
       if (box.childElementCount > 1) return;
       const line = (panel) => ([row, x, v, l, u]) =>
-        h("tr", {}, [suite.rows[row].title, panel.title, names.get(x) || plain(x), known(v) ? percent(v, 2) : "",
+        h("tr", {}, [suite.rows[row].title, panel.title, spoken(chart, x), known(v) ? percent(v, 2) : "",
           known(l) && known(u) ? `${percent(l, 2)} to ${percent(u, 2)}` : ""].map((text) => h("td", {}, text)));
       const heads = ["Row", "Panel", chart.x, capital(chart.y || "value"), "95 % interval"];
       box.append(h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `${chart.title}, the numbers` },

@@ -21,6 +21,7 @@ from bench.report.rows import Run
 
 TITLES = {
     "cost": "Accuracy against cost",
+    "size": "Accuracy against trained parameters",
     "ranks": "Critical-difference diagram",
     "severity": "Accuracy against the severity of the shift",
     "shots": "Accuracy against labelled pictures",
@@ -41,6 +42,7 @@ def charts(maker: Maker, suite: Suite, headline: Headline, rows: Sequence[Row]) 
     tasks = cards.tasks(suite)
     what = clean(_words(suite, headline))
     yield _cost(maker, headline, what)
+    yield _size(maker, suite, headline)
     yield _ranks(maker, headline, rows)
     yield _severity(maker, suite, tasks)
     yield _shots(maker, suite, tasks)
@@ -127,6 +129,40 @@ def front(points: Iterable[Point]) -> tuple[int, ...]:
             best = point.y.value
             kept.append(point.row)
     return tuple(kept)
+
+
+def _size(maker: Maker, suite: Suite, headline: Headline) -> Chart:
+    """The mean over the shifts, then what is in distribution, over the decimal logarithm of the trained parameters.
+
+    Rows that train nothing stand half a decade before the others.
+    """
+    places = [(_words(suite, headline), headline.measure)]
+    if inside := shifted(suite, by_shots(cards.tasks(suite))[headline.measure.tasks[0].shots])[0]:
+        places.append((f"{inside[0].test.name}, in distribution", Measure(tuple(inside))))
+    sizes = [maker.cost(run, headline.measure.all, lambda record: record.parameters).value for run in maker.runs]
+    known = [size for size in sizes if size]
+    if not known:
+        return _absent("size", "no row that answered trains anything")
+    first, last = math.floor(math.log10(min(known))), math.ceil(math.log10(max(known)))
+    ticks = {float(decade): _short(10**decade) for decade in range(first, max(last, first + 1) + 1)}
+    if 0 in sizes:
+        ticks = {first - 0.5: "0", **ticks}
+    panels = []
+    for name, measure in places:
+        numbers = [_number(maker, run, measure) for run in maker.runs]
+        found = [
+            (i, x, y) for i, (x, y) in enumerate(zip(sizes, numbers, strict=True)) if x is not None and y is not None
+        ]
+        panels.append(Panel(clean(name), tuple(Point(i, math.log10(x) if x else first - 0.5, y) for i, x, y in found)))
+    return replace(_curves("size", "trained parameters", panels), ticks=ticks)
+
+
+def _short(number: int) -> str:
+    """A power of ten as people write it on an axis."""
+    for unit, one in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if number >= one:
+            return f"{number // one}{unit}"
+    return str(number)
 
 
 # -- ranks ------------------------------------------------------------------------------------------------------------

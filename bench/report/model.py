@@ -115,7 +115,7 @@ class Chart:
     critical: the difference of mean ranks that would. caption: how to read it. absent: why there is nothing to show.
     """
 
-    name: Literal["cost", "ranks", "severity", "shots", "differences", "reliability"]
+    name: Literal["cost", "size", "ranks", "severity", "shots", "differences", "reliability"]
     title: str
     x: str = ""
     y: str = ""
