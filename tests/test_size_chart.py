@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from generated import CELLS, ONE, SHIFT, TWO, cell, made
 
@@ -57,7 +58,7 @@ def test_rows_with_equally_many_parameters_are_drawn_side_by_side() -> None:
     board = made(SHIFT, [*CELLS, *sized("same", 1_539)], ["zero-shot", "probe", "same"])
     with style.applied():
         (axes,) = draw.size(board, chart_of(board)).axes
-    spots = {float(line.get_xdata()[0]) for line in axes.lines if line.get_marker() not in ("", "None")}
+    spots = {float(np.asarray(line.get_xdata())[0]) for line in axes.lines if line.get_marker() not in ("", "None")}
     middle = math.log10(1_539)
     assert sorted(spots) == pytest.approx([2.5, middle - 0.0175, middle + 0.0175])
     assert {text.get_text() for text in axes.texts} == {"Zero-shot CLIP", "Probe", "same"}
