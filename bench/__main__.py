@@ -163,7 +163,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _common(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--backbone", metavar="NAME", help="instead of the suite's; see `list backbones`")
+    command.add_argument(
+        "--backbone", metavar="NAME[,NAME]", help="instead of the suite's; several are compared; see `list backbones`"
+    )
+    command.add_argument(
+        "--random-weights", action="store_true", help="with --backbone ARCHITECTURE: an untrained model, as tables say"
+    )
     command.add_argument(
         "--device", default="cpu", help="cpu, cuda, cuda:N, or auto for cuda where there is one (default: cpu)"
     )
@@ -247,41 +252,53 @@ def count(text: str) -> int:
 
 
 def run_command(args: argparse.Namespace) -> int:
+    from bench.runner import Outcome, plan
+
     suite = narrowed(cards.suite(args.suite), args)
     wanted = select(args.methods, suite)
     changed, variants = settings(args.set, wanted), sweeps(args.sweep, wanted)
     writable(args.results)
-    with bars() as observer:
-        runner, suite = make_runner(args, suite, observer)
-        choices = tune.chosen(runner.backbone.name)
-        forms, chosen_by = [], {}
-        for form in wanted:
-            user, rows = changed.get(form.name, {}), variants.get(form.name, [{}])
-            recipe = tune.recipe(form, suite)
-            own = tune.apply(form, choices).with_fields(**recipe).with_fields(**user)
-            forms += [own.with_fields(**values) for values in rows]
-            said = {"user": user or rows != [{}], "validation": form.name in choices, "suite": recipe, "fixed": True}
-            chosen_by[form.name] = next(who for who, spoke in said.items() if spoke)
-        from bench.runner import plan
-
-        cells = plan(suite, forms, chosen_by)
-        if not args.dry_run:
-            outcome = runner.run(cells, fresh=args.fresh)
-    console = Console()
+    console, ran, names, planned = Console(), Outcome(), dict.fromkeys(form.name for form in wanted), 0
+    for model in models(args, suite):
+        with bars() as observer:
+            runner, on = make_runner(args, suite, observer, model)
+            for note in runner.backbone.notes:
+                Console(stderr=True).print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
+            choices = tune.chosen(runner.backbone.name)
+            forms, chosen_by = [], {}
+            for form in wanted:
+                user, rows = changed.get(form.name, {}), variants.get(form.name, [{}])
+                recipe = tune.recipe(form, on)
+                own = tune.apply(form, choices).with_fields(**recipe).with_fields(**user)
+                forms += [own.with_fields(**values) for values in rows]
+                said = {
+                    "user": user or rows != [{}],
+                    "validation": form.name in choices,
+                    "suite": recipe,
+                    "fixed": True,
+                }
+                chosen_by[form.name] = next(who for who, spoke in said.items() if spoke)
+            cells = plan(on, forms, chosen_by)
+            if not args.dry_run:
+                outcome = runner.run(cells, fresh=args.fresh)
+                ran.records += outcome.records
+                ran.found += outcome.found
+        planned += len(cells)
+        if args.dry_run:
+            dry_run(console, runner, cells)
     if args.dry_run:
-        return dry_run(console, runner, cells)
-    finished = (report.reduced(whole(args.results, record)) for record in outcome.records)
-    board = report.leaderboard(suite, finished, [form.name for form in forms])
-    report.show(board, console)
-    for path in report.write(board, args.results):
-        console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+        console.print(f"{planned} cells; nothing was run.", highlight=False)
+        return 0
+    finished = [report.reduced(whole(args.results, record)) for record in ran.records]
+    for board in report.leaderboards(on, finished, list(names)):
+        report.show(board, console)
+        for path in report.write(board, args.results):
+            console.print(f"wrote {path}", highlight=False, soft_wrap=True)
     cells_at = args.results / "cells"
-    console.print(
-        f"{len(cells)} cells in {cells_at}: {outcome.found} found, {len(cells) - outcome.found} run.", highlight=False
-    )
-    for record in outcome.failed:
+    console.print(f"{planned} cells in {cells_at}: {ran.found} found, {planned - ran.found} run.", highlight=False)
+    for record in ran.failed:
         console.print(f"failed: {record.title} on {record.task.name}, seed {record.seed}: {record.error}", markup=False)
-    return 1 if outcome.failed else 0
+    return 1 if ran.failed else 0
 
 
 def whole(results: Path, record: Record) -> Record:
@@ -408,8 +425,25 @@ def on_bundle(suite: Suite, file: Path):
     return replace(suite, tests=(bundle.card.name,), source=None, shots=shots), bundle
 
 
-def make_runner(args: argparse.Namespace, suite: Suite, observer: Any):
-    """The runner for these options; a feature bundle stands in for the suite's data and backbone."""
+def models(args: argparse.Namespace, suite: Suite) -> list[Any]:
+    """What `--backbone` names, or the suite's; all are found before anything is computed. None for a feature bundle."""
+    if getattr(args, "features", None):
+        if args.backbone or args.random_weights:
+            raise UserError("--features brings its own features: leave out --backbone and --random-weights.")
+        return [None]
+    if args.random_weights and not args.backbone:
+        raise UserError("--random-weights needs an architecture: --backbone ViT-B-16, or another of open_clip's.")
+    from bench import backbone
+
+    names = dict.fromkeys(filter(None, map(str.strip, (args.backbone or suite.backbone).split(","))))
+    if not names:
+        raise UserError(f"--backbone {args.backbone!r} names none: write one, or several with commas.")
+    found = [backbone.find(name, args.random_weights) for name in names]
+    return list({name if isinstance(name, str) else name.name: name for name in found}.values())
+
+
+def make_runner(args: argparse.Namespace, suite: Suite, observer: Any, source: Any):
+    """The runner on one of `models`; a feature bundle stands in for the suite's data and backbone."""
     from bench import backbone
     from bench.cache import GB, Cache
     from bench.features import Features
@@ -420,17 +454,17 @@ def make_runner(args: argparse.Namespace, suite: Suite, observer: Any):
         suite, bundle = on_bundle(suite, args.features)
         model: Any = backbone.Stored(f"features:{bundle.card.name}", bundle.text, bundle.scale, bundle.fingerprint)
     else:
-        model = backbone.load(args.backbone or suite.backbone, args.device, args.precision, args.text_chunk)
+        model = backbone.load(source, args.device, args.precision, args.text_chunk)
     limit = None if args.cache_limit is None else int(args.cache_limit * GB)
     features = Features(model, Cache(cache_folder(args), limit), observer.step, args.workers)
     runner = Runner(features, args.results, args.data_root, suite.views, bundle, provenance.command(), observer)
     return runner, suite
 
 
-def dry_run(console: Console, runner: Any, cells: Sequence[Any]) -> int:
-    """What would run, and what of it is already there."""
+def dry_run(console: Console, runner: Any, cells: Sequence[Any]) -> None:
+    """What would run on a backbone, and what of it is already there."""
     known = {record.id for record in records.scan(runner.results).records if record.status != "failed"}
-    table = Table("method", "setting", "cells", "already there", "tasks")
+    table = Table("method", "setting", "cells", "already there", "tasks", title=f"on {runner.backbone.name}")
     by_form: dict[str, list[Any]] = {}
     for cell in cells:
         by_form.setdefault(cell.form.name, []).append(cell)
@@ -439,8 +473,6 @@ def dry_run(console: Console, runner: Any, cells: Sequence[Any]) -> int:
         tasks = ", ".join(dict.fromkeys(cell.task.name for cell in group))
         table.add_row(name, group[0].form.method.setting, str(len(group)), str(there), tasks)
     console.print(table)
-    console.print(f"{len(cells)} cells; nothing was run.")
-    return 0
 
 
 @contextlib.contextmanager
@@ -485,13 +517,14 @@ def report_command(args: argparse.Namespace) -> int:
     shown = [suite for suite in suites if args.suite or report.has_cells(suite, found.cells)]
     if not shown:
         raise UserError(f"{args.results} holds no cells of any suite: run one first, or name its folder by --results.")
-    boards = [report.leaderboard(suite, found.cells, list(METHODS)) for suite in shown]
+    pairs = [(suite, board) for suite in shown for board in report.leaderboards(suite, found.cells, list(METHODS))]
+    boards = [board for _, board in pairs]
 
     def wrote(paths: Sequence[Path]) -> None:
         for path in paths:
             console.print(f"wrote {path}", highlight=False, soft_wrap=True)
 
-    for suite, board in zip(shown, boards, strict=True):
+    for suite, board in pairs:
         if args.style == "paper" and suite.setting == "few-shot" and not args.suite:
             continue
         table = report.paper(suite, board, tables) if args.style == "paper" else board
@@ -666,7 +699,10 @@ def tune_command(args: argparse.Namespace) -> int:
     found: dict[str, Any] = {}
     with bars() as observer:
         for suite in suites:
-            runner, suite = make_runner(args, suite, observer)
+            source, *others = models(args, suite)
+            if others:
+                raise UserError("tune chooses for one backbone: name one.")
+            runner, suite = make_runner(args, suite, observer, source)
             path = tune.place(runner.backbone.name)
             if not path.parent.is_dir():
                 raise UserError(

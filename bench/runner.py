@@ -324,7 +324,7 @@ class Runner:
             self._record(cell, id_, cost, cached),
             parameters=method.parameters(self.backbone, len(self._classes(task.train or task.test))),
             support=fitted.support,
-            notes=tuple(dict.fromkeys((*notes, *test.warnings, *self._elsewhere(encoded)))),
+            notes=tuple(dict.fromkeys((*self.backbone.notes, *notes, *test.warnings, *self._elsewhere(encoded)))),
             ids=test.ids,
             prediction=prediction.numpy().astype(np.int32),
             label=test.labels.astype(np.int32),
@@ -362,6 +362,7 @@ class Runner:
             notes=(),
             provenance={
                 **provenance.environment(),
+                "weights": self.backbone.origin,
                 "device": str(self.backbone.device),
                 "threads": torch.get_num_threads(),
                 "tf32": self.backbone.device.type == "cuda" and torch.backends.cudnn.allow_tf32,

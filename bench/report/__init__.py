@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from bench.api import UserError
+from bench.report.across import leaderboards
 from bench.report.cells import Cell, Reading, has_cells, read, reduced
 from bench.report.compare import compare, compare_folders
 from bench.report.leaderboard import leaderboard
@@ -31,6 +32,7 @@ __all__ = [
     "has_cells",
     "has_layout",
     "leaderboard",
+    "leaderboards",
     "paper",
     "published",
     "put",

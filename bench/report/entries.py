@@ -91,6 +91,9 @@ class Maker:
         cells = "1 older cell" if run.left_out == 1 else f"{run.left_out} older cells"
         return self.note(f"{cells} of other code, weights, precision, views or images left out")
 
+    def untrained(self, run: Run) -> tuple[int, ...]:
+        return self.note("random weights: this row is no result") if run.untrained else ()
+
     # -- answers ------------------------------------------------------------------------------------------------------
 
     def answers(self, run: Run, measure: Measure, seeds: Sequence[int]) -> NDArray[Any]:

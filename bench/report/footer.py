@@ -25,6 +25,13 @@ Topics = Iterable[tuple[str, str]]
 def footer(maker: Maker, rows: Sequence[Row], headline: Headline) -> Topics:
     """How to read the table: topics, and a paragraph about each."""
     runs = maker.runs
+    untrained = sorted({run.newest.backbone for run in runs if run.untrained})
+    if untrained:
+        yield (
+            "weights",
+            f"RANDOM WEIGHTS: {', '.join(untrained)} was never trained. These numbers show that the methods run; they "
+            "say nothing about how good they are.",
+        )
     cells = [cell for run in runs for by_seed in run.cells.values() for cell in by_seed.values()]
     done = [cell for cell in cells if cell.record.status == "done"]
     yield (

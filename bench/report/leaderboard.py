@@ -25,7 +25,8 @@ def leaderboard(suite: Suite, cells: Iterable[Cell], order: Sequence[str] = ()) 
     maker = Maker(rows_of(suite, cells, order))
     runs, tasks = maker.runs, cards.tasks(suite)
     rows = tuple(
-        Row(title, facts(run), maker.left_out(run), listed(run)) for run, title in zip(runs, titles(runs), strict=True)
+        Row(title, facts(run), maker.left_out(run) + maker.untrained(run), listed(run))
+        for run, title in zip(runs, titles(runs), strict=True)
     )
     blocks, headlines = [], []
     for title, layout, headline in LAYOUTS[suite.setting](maker, suite, tasks):

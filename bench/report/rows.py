@@ -30,6 +30,11 @@ class Run:
     def seeds(self) -> tuple[int, ...]:
         return tuple(sorted({seed for by_seed in self.cells.values() for seed in by_seed}))
 
+    @property
+    def untrained(self) -> bool:
+        """Whether the backbone's weights are random."""
+        return "random" in self.newest.provenance.get("weights", {})
+
     def of(self, task: Task) -> Mapping[int, Cell]:
         """The cells that answer `task`; methods without support answer the same question without it."""
         learns = self.newest.setting.startswith(("few-shot", "fine-tune"))
