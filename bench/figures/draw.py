@@ -267,7 +267,7 @@ def differences(board: Leaderboard, chart: Chart) -> Figure:
     """A forest for each row: one line a task, the mean below a rule."""
     looks, count = looks_of(board.rows), len(chart.ticks)
     step = 0.15 if count <= 16 else 0.1
-    columns = style.columns(len(chart.panels))
+    columns = style.columns(len(chart.panels)) if count <= 16 else min(len(chart.panels), 5)  # few lines of tall panels
     lines = math.ceil(len(chart.panels) / columns)
     titles = [style.title(panel.title, 92 // columns) for panel in chart.panels]
     figure = style.new(lines * (step * count + 0.28 + 0.1 * _broken(titles)) + 0.45)

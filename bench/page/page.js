@@ -461,6 +461,7 @@
       svg.append(s("path", { class: "front", d: `${steps}H${box[2]}` }));
     }
     const taken = shown.map(([, at, v]) => [x(at) - 7, y(100 * v) - 7, x(at) + 7, y(100 * v) + 7]);
+    const line = joined.map(([, at, v], k) => [x(at), y(100 * v), k + 1 < joined.length ? x(joined[k + 1][1]) : box[2], y(100 * v)]);
     const names = [];
     for (const [row, at, v, l, u] of shown) {
       const [px, py] = [x(at), y(100 * v)];
@@ -470,9 +471,11 @@
       svg.append(spot(row, px, py, lines, 5.5, bar, front && !front.includes(row)));
       const wide = 6.9 * title.length + 4;
       const left = px - 10 - wide;
-      const free = [[px + 10, py + 4], [left, py + 4], [px + 8, py - 10], [px + 8, py + 18], [left, py - 10], [left, py + 18]]
-        .find(([from, base]) => from > box[0] && from + wide < width
-          && taken.every(([a, b, c, d]) => from > c || from + wide < a || base - 11 > d || base + 3 < b));
+      const off = (boxes) => ([from, base]) =>
+        boxes.every(([a, b, c, d]) => from > c || from + wide < a || base - 11 > d || base + 3 < b);
+      const room = [[px + 10, py + 4], [left, py + 4], [px + 8, py - 10], [px + 8, py + 18], [left, py - 10], [left, py + 18]]
+        .filter(([from]) => from > box[0] && from + wide < width).filter(off(taken));
+      const free = room.find(off(line)) || room[0];
       if (free) { // a name that has no room is in the hint alone
         taken.push([free[0], free[1] - 11, free[0] + wide, free[1] + 3]);
         names.push(s("text", { class: "name", "data-row": row, x: free[0], y: free[1] }, title));
@@ -587,7 +590,7 @@
     const panels = kept.map((panel, k) => {
       const labelled = k % across === 0;
       const left = labelled ? 138 : 8;
-      const box = [left, 24, left + wide - 16, 24 + step * names.size];
+      const box = [left, 24, left + wide - 28, 24 + step * names.size];
       const x = scaled(...range, box[0], box[2]);
       const labels = { title: short(panel.title, wide / 6.6), name: `${chart.title}: ${panel.title}` };
       const svg = frame(left + wide - 8, box[3] + 24, box, x, null, worded(ticks(...range, 4)), [], labels);

@@ -193,8 +193,8 @@ def _ranks(maker: Maker, headline: Headline, rows: Sequence[Row]) -> Chart:
         joined=tuple(tuple(places[j] for j in group) for group in groups),
         critical=critical,
         caption=f"Descriptive, with the {n} tasks as a sample of tasks: bars join rows whose mean ranks differ by no "
-        f"more than Nemenyi's critical difference at 5 %. Friedman's p {_p(result.p)} (Iman and Davenport: "
-        f"{_p(result.p_f)}). The leaderboard's ranks come from paired tests.{without}",
+        f"more than Nemenyi's critical difference at 5 %. Friedman's p {_p(result.p)}, Iman and Davenport's p "
+        f"{_p(result.p_f)}. The leaderboard's ranks come from paired tests.{without}",
     )
 
 
