@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from bench.api import UserError
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
-REFUSED = ("Unsupported", "is no tensor")
+REFUSED = ("GLOBAL", "is no tensor")
 """What PyTorch's reader and ours say of an object that is no tensor."""
 HABITS = ("input_resolution", "context_length", "vocab_size")
 """What OpenAI's files hold beside weights."""
@@ -76,9 +76,8 @@ def read(path: Path) -> dict[str, Tensor]:
                 f"{path} holds more than tensors, which could be a program, so it is not opened: save the model's "
                 "state_dict alone, best as safetensors."
             ) from error
-        raise UserError(
-            f"{path} is damaged, or no file of weights ({_first_line(error)}): copy it or download it again."
-        ) from error
+        why = "it is in no format of PyTorch's" if isinstance(error, pickle.UnpicklingError) else _first_line(error)
+        raise UserError(f"{path} is damaged, or no file of weights ({why}): copy it or download it again.") from error
     if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):  # of open_clip's training
         found = found["state_dict"]
     if not isinstance(found, Mapping) or not found or not all(isinstance(value, Tensor) for value in found.values()):
