@@ -43,6 +43,30 @@ Half = Literal["all", "base", "new"]
 
 
 @dataclass(frozen=True)
+class Download:
+    """One file to fetch: `extract` is the folder below the data root that an archive is unpacked in, None for a file
+    that is put into the card's folder as it is. sha256: of the file, all 64 digits, or empty where none is known."""
+
+    url: str
+    sha256: str = ""
+    extract: str | None = None
+
+
+@dataclass(frozen=True)
+class Obtain:
+    """How a data set gets below the data root: by hand (`how`, the steps in words), and by whom it can be fetched.
+
+    torchvision: the name of the class in torchvision.datasets whose images these are; hub: owner/name of a data set
+    on the Hugging Face hub. Empty where there is none.
+    """
+
+    how: str
+    torchvision: str = ""
+    hub: str = ""
+    urls: tuple[Download, ...] = ()
+
+
+@dataclass(frozen=True)
 class Card:
     """What a data set is: one TOML file in datasets/. `options` belong to the reader and are checked by it."""
 
@@ -58,6 +82,7 @@ class Card:
     counts: Mapping[str, int] = field(default_factory=dict)
     citation: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    obtain: Obtain | None = None
     path: str = ""
 
 

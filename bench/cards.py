@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import readers
-from bench.api import SETTINGS, Card, Part, Suite, Task, UserError, nearest
+from bench.api import SETTINGS, Card, Download, Obtain, Part, Suite, Task, UserError, nearest
 from bench.readers import kinds
 from bench.readers.kinds import Kind, checked
 
@@ -46,6 +46,18 @@ CARD = {
     "counts": Kind("a table of whole numbers above 0", kinds.table_of(kinds.count)),
     "citation": Kind("a text", lambda value: isinstance(value, str)),
     "options": Kind("a table of what the reader needs", kinds.table_of()),
+    "obtain": Kind("a table of how to get the data", kinds.table_of()),
+}
+OBTAIN = {
+    "how": Kind("a text: the steps to take by hand", kinds.prose, True),
+    "torchvision": Kind("the name of a class in torchvision.datasets", lambda v: kinds.text(v) and v.isidentifier()),
+    "hub": Kind("owner/name on the Hugging Face hub", lambda v: kinds.inside(v) and v.count("/") == 1),
+    "urls": Kind('a list of tables, such as [{url = "https://..."}]', lambda v: isinstance(v, list) and bool(v)),
+}
+URL = {
+    "url": Kind("an address that begins with https:// or http://", kinds.address, True),
+    "sha256": Kind("64 lower-case hexadecimal digits", lambda v: kinds.sha256(v) and len(v) == 64),
+    "extract": Kind("a folder below the data root, without '..'", kinds.inside),
 }
 SETTING_NAMES = ("domain-shift", "few-shot", "base-to-new")
 SUITE = {
@@ -127,7 +139,9 @@ def card(name: str, folder: Path | None = None) -> Card:
 
 
 def _card(file: Path) -> Card:
-    found = Card(**_parsed(file, CARD))
+    table = _parsed(file, CARD)
+    obtain = _obtain(table["path"], table.pop("obtain", None))
+    found = Card(**table, obtain=obtain)
     if found.reader not in readers.READERS:
         raise UserError(f"{found.path}: unknown reader {found.reader!r}; {nearest(found.reader, readers.READERS)}")
     keys = ("classes", "train", "val", "test", *found.domains)
@@ -141,6 +155,18 @@ def _card(file: Path) -> Card:
         )
     readers.check(found)
     return found
+
+
+def _obtain(shown: str, table: Mapping[str, Any] | None) -> Obtain | None:
+    """How to get the data, every key checked; None where the card does not say."""
+    if table is None:
+        return None
+    checked(table, OBTAIN, f"{shown}: obtain")
+    for number, entry in enumerate(table.get("urls", ())):
+        if not isinstance(entry, dict):
+            raise UserError(f'{shown}: obtain.urls[{number}] must be a table, such as {{url = "https://..."}}.')
+        checked(entry, URL, f"{shown}: obtain.urls[{number}]")
+    return Obtain(**{**table, "urls": tuple(Download(**entry) for entry in table.get("urls", ()))})
 
 
 # -- suites --------------------------------------------------------------------------------------------------

@@ -40,6 +40,20 @@ def text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip()) and value.isprintable()
 
 
+def prose(value: Any) -> bool:
+    """A text that may have several lines."""
+    return isinstance(value, str) and bool(value.strip()) and all(map(text, filter(None, value.split("\n"))))
+
+
+def address(value: Any) -> bool:
+    return text(value) and value.startswith(("https://", "http://")) and " " not in value
+
+
+def sha256(value: Any) -> bool:
+    """A hash, or its first 12 digits at least."""
+    return isinstance(value, str) and 12 <= len(value) <= 64 and not set(value) - set("0123456789abcdef")
+
+
 def name(value: Any) -> bool:
     return text(value) and value[0].isalnum() and all(c.isalnum() or c in "-_." for c in value)
 

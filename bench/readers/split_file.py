@@ -92,15 +92,11 @@ def read(card: Card, part: Part, root: Path | None, shots: int | None) -> Rows:
     return rows_of_files(card, images, paths, labels, split.names, strange, part.split == "test")
 
 
-def _sha256(value: Any) -> bool:
-    return isinstance(value, str) and 12 <= len(value) <= 64 and not set(value) - set("0123456789abcdef")
-
-
 READER = Reader(
     read,
     options={
         "file": Kind("the split file below the folder, such as 'split_zhou_Caltech101.json'", kinds.inside, True),
         "images": Kind("the folder of images below the folder", kinds.inside),
-        "sha256": Kind("12 to 64 lower-case hexadecimal digits", _sha256),
+        "sha256": Kind("12 to 64 lower-case hexadecimal digits", kinds.sha256),
     },
 )
