@@ -3,9 +3,12 @@
     <root>/<id>/array.npy     the numbers
                 entry.json    the key, the array's sha256, and what making it cost, so that a cached run can still
                               report the encoding it was spared
+    <root>/.part-<id>/        an entry on its way, with a journal of the shards that are on the disk
 
 What holds:
 - An entry is whole or absent, whatever happens to the process, the disk or the machine.
+- Making one that was interrupted goes on behind its last whole shard, whose bytes must match their sha256 again; the
+  numbers are those of a making without interruption.
 - No array is handed out whose bytes have not matched their sha256 in this process since its file last changed (size,
   times, inode). Other damage is beyond it: of memory, or of the disk under a file that stays mapped.
 - Of several processes that miss the same entry one makes it, and the others wait. Where the file system has no locks
@@ -23,13 +26,13 @@ import math
 import mmap
 import os
 import re
-import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
@@ -37,8 +40,16 @@ from bench import records
 from bench.api import UserError, nearest
 
 GB = 10**9
-ID = re.compile("[0-9a-f]{16}(-[0-9]+)?|[0-9a-f]{24}")
+ID = re.compile("(?:\\.part-)?([0-9a-f]{16}(?:-[0-9]+)?|[0-9a-f]{24})")
 """What an entry's folder is called (24 digits: as version 0.1 named them); nothing else is ever listed or removed."""
+JOURNAL = "journal"
+SHARD = 20.0
+"""Seconds of making after which what is there is put on the disk: so much an interruption costs."""
+LOCKS: weakref.WeakSet[IO[Any]] = weakref.WeakSet()
+"""Open files that are locked. A child lets go of them: else it would hold the lock after its parent was killed."""
+os.register_at_fork(after_in_child=lambda: [stream.close() for stream in list(LOCKS)])
+Fill = Callable[[np.ndarray, int], Iterable[int] | None]
+"""fill(out, first): write the rows from `first` on; it may yield how many are there, in order, as it goes on."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +71,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Listed:
-    """An entry as it stands on the disk. used: seconds since the epoch; key is empty where entry.json is damaged."""
+    """An entry as it stands on the disk. used: seconds since the epoch; key is empty where it is damaged.
+
+    rows: how many are there of one that was interrupted; None where it is whole.
+    """
 
     id: str
     key: Mapping[str, Any]
@@ -68,35 +82,45 @@ class Listed:
     bytes: int
     seconds: float
     used: float
+    rows: int | None = None
 
     @property
     def dataset(self) -> str:
         return str(self.key.get("dataset", ""))
 
+    @property
+    def folder(self) -> str:
+        return self.id if self.rows is None else f".part-{self.id}"
+
 
 @dataclass
 class Cache:
-    """One folder of entries. limit: bytes that they may take; say: where a line for the user goes."""
+    """One folder of entries. limit: bytes that they may take; say: where a line for the user goes.
+
+    shard: seconds of making between two stretches of rows that are put on the disk.
+    """
 
     root: Path
     limit: int | None = None
     say: Callable[[str], None] = lambda text: print(text, file=sys.stderr)
+    shard: float = SHARD
     used: dict[str, tuple[int, ...]] = field(default_factory=dict, init=False)  # id -> the file's stamp when checked
 
     def array(
         self,
         key: Mapping[str, Any],
         shape: tuple[int, ...],
-        fill: Callable[[np.ndarray], None],
+        fill: Fill,
         dtype: str = "float32",
         axis: int | None = None,
         about: Mapping[str, Any] | None = None,
     ) -> Entry:
-        """The array of this key; `fill(out)` writes it into a memory map of `shape` where it is not there yet.
+        """The array of this key; `fill(out, first)` writes it into a memory map of `shape` where it is not there yet.
 
-        axis: along it, fewer are the first of more, so that a longer entry serves; its seconds count in proportion.
-        about: facts that do not distinguish entries, kept with one that is made. Raises UserError where the folder
-        cannot be written or its limit is too small; what `fill` raises passes through, and nothing is left behind.
+        `first` is 0 but where an interrupted making goes on. axis: along it, fewer are the first of more, so that a
+        longer entry serves; its seconds count in proportion. about: facts that do not distinguish entries, kept with
+        one that is made. Raises UserError where the folder cannot be written or its limit is too small; what `fill`
+        raises passes through, and nothing but whole shards is left behind.
         """
         wanted = _Wanted(json.loads(json.dumps(key)), shape, dtype, axis)
         found = self._find(wanted)
@@ -144,19 +168,23 @@ class Cache:
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
-    def _make(self, wanted: _Wanted, fill: Callable[[np.ndarray], None], about: Mapping[str, Any]) -> Entry:
-        place, temporary = self.root / wanted.folder, None
-        try:
+    def _make(self, wanted: _Wanted, fill: Fill, about: Mapping[str, Any]) -> Entry:
+        place = self.root / wanted.folder
+        with contextlib.ExitStack() as stack:
             with self._writing():
-                records.sweep(self.root)
-                self._make_room(math.prod(wanted.shape) * np.dtype(wanted.dtype).itemsize)
-                temporary = records.new_temporary(self.root)
-                path = temporary / "array.npy"
-                out = np.lib.format.open_memmap(path, mode="w+", dtype=wanted.dtype, shape=wanted.shape)
-                _reserve(path)
-            start = time.perf_counter()
-            fill(out)
-            seconds = time.perf_counter() - start
+                self._sweep()
+                part = stack.enter_context(_part(self.root, wanted))
+                self._make_room(math.prod(wanted.shape) * np.dtype(wanted.dtype).itemsize, part.folder)
+                out = part.open()
+            began = kept = time.perf_counter()
+            before = part.seconds
+            for rows in fill(out, part.rows) or ():
+                now = time.perf_counter()
+                if now - kept >= self.shard:
+                    with self._writing():
+                        part.keep(out, rows, before + now - began)
+                    kept = time.perf_counter()
+            seconds = before + time.perf_counter() - began
             with self._writing():
                 out.flush()
                 del out
@@ -166,20 +194,17 @@ class Cache:
                     "dtype": wanted.dtype,
                     "seconds": seconds,
                     "about": about,
-                    "sha256": _sha256(path),
+                    "sha256": _sha256(part.array),
                 }
-                with open(temporary / "entry.json", "x") as stream:
+                with open(part.folder / "entry.json", "w") as stream:
                     stream.write(json.dumps(stored, indent=1, sort_keys=True) + "\n")
                     records.sync(stream)
-                with open(path, "rb") as stream:
+                with open(part.array, "rb") as stream:
                     records.sync(stream)
-                stamp = _stamp(path)
-                records.put(temporary, place, keep=lambda there: self._read(there, wanted.key) is not None)
+                stamp = _stamp(part.array)
+                records.put(part.folder, place, keep=lambda there: self._read(there, wanted.key) is not None)
                 self.used.setdefault(place.name, stamp)
                 return Entry(np.load(place / "array.npy", mmap_mode="c"), seconds, fresh=True, about=about)
-        finally:
-            if temporary is not None:
-                shutil.rmtree(temporary, ignore_errors=True)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -199,6 +224,7 @@ class Cache:
                 self.root.mkdir(parents=True, exist_ok=True)
                 path = self.root / f".lock-{id_}"
                 lock = stack.enter_context(open(path, "w"))
+                LOCKS.add(lock)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -213,15 +239,22 @@ class Cache:
 
     # -- keeping house ------------------------------------------------------------------------------------------------
 
+    def _sweep(self) -> None:
+        """Remove what dead processes left behind, but for shards."""
+        records.sweep(self.root)
+        for entry in self.entries():
+            if entry.rows == 0:
+                _removed(self.root / entry.folder)
+
     def entries(self) -> list[Listed]:
-        """What is there, least recently used first."""
+        """What is there, least recently used first; what was interrupted too."""
         listed = (_listed(path) for path in self.root.iterdir() if ID.fullmatch(path.name))
         return sorted((entry for entry in listed if entry is not None), key=lambda entry: (entry.used, entry.id))
 
-    def _make_room(self, size: int) -> None:
+    def _make_room(self, size: int, own: Path) -> None:
         if self.limit is None:
             return
-        there = self.entries()
+        there = [entry for entry in self.entries() if entry.folder != own.name]
         kept = sum(entry.bytes for entry in there if entry.id in self.used)
         if kept + size > self.limit:
             raise UserError(
@@ -232,8 +265,7 @@ class Cache:
         for entry in there:
             if total + size <= self.limit:
                 return
-            if entry.id not in self.used:
-                records.discard(self.root / entry.id)
+            if entry.id not in self.used and _removed(self.root / entry.folder):
                 total -= entry.bytes
 
     def clear(self, names: Sequence[str], unused_for: float = 0.0) -> list[Listed]:
@@ -241,6 +273,8 @@ class Cache:
 
         unused_for: only those that were not used for so many seconds. What dead processes left is removed too.
         """
+        with self._writing():
+            self._sweep()
         there = self.entries()
         for name in names:
             if name != "all" and not any(_called(entry, name) for entry in there):
@@ -249,14 +283,11 @@ class Cache:
         oldest = time.time() - unused_for
         chosen = [e for e in there if e.used <= oldest and any(_called(e, name) for name in names)]
         with self._writing():
-            records.sweep(self.root)
             for path in self.root.glob(".lock-*"):
                 with open(path, "w") as lock, contextlib.suppress(BlockingIOError):
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     path.unlink(missing_ok=True)
-            for entry in chosen:
-                records.discard(self.root / entry.id)
-        return chosen
+            return [entry for entry in chosen if _removed(self.root / entry.folder)]
 
 
 @dataclass(frozen=True)
@@ -288,18 +319,168 @@ class _Wanted:
         return [root / f"{self.id}-{n}" for n in enough]
 
 
+@dataclass(eq=False)
+class _Part:
+    """An entry on its way. rows: how many are on the disk for good; seconds: what they took.
+
+    The journal is a line of JSON that says what is made, and one for each shard: up to which row, the sha256 of its
+    bytes, and the seconds so far. Whoever makes the entry holds its lock.
+    """
+
+    folder: Path
+    journal: BinaryIO
+    wanted: _Wanted
+    rows: int = 0
+    seconds: float = 0.0
+
+    @property
+    def array(self) -> Path:
+        return self.folder / "array.npy"
+
+    def open(self) -> np.memmap:
+        """The memory map to write into, with what is in it already."""
+        made = {"key": self.wanted.key, "shape": list(self.wanted.shape), "dtype": self.wanted.dtype}
+        header, *shards = _lines(self.journal) or [{}]
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+            if header == made:
+                out: np.memmap = np.load(self.array, mmap_mode="r+")
+                if out.shape == self.wanted.shape and out.dtype == np.dtype(self.wanted.dtype):
+                    _reserve(self.array)
+                    self._resume(out, header, shards)
+                    return out
+        self.rows, self.seconds = 0, 0.0
+        self.journal.truncate(0)
+        out = np.lib.format.open_memmap(self.array, mode="w+", dtype=self.wanted.dtype, shape=self.wanted.shape)
+        _reserve(self.array)
+        self._write(made)
+        return out
+
+    def _resume(self, out: np.memmap, header: Mapping[str, Any], shards: Sequence[Mapping[str, Any]]) -> None:
+        """Count the shards whose bytes are what the journal says; the rest is forgotten."""
+        size = len(_line(header))
+        for shard in shards:
+            if hashlib.sha256(out[self.rows : shard["rows"]].tobytes()).hexdigest() != shard["sha256"]:
+                break
+            self.rows, self.seconds = shard["rows"], shard["seconds"]
+            size += len(_line(shard))
+        self.journal.truncate(size)
+
+    def keep(self, out: np.memmap, rows: int, seconds: float) -> None:
+        """Put the rows up to this one on the disk, and their pages out of this process's memory."""
+        out.flush()
+        digest = hashlib.sha256(out[self.rows : rows].data).hexdigest()
+        self._write({"rows": rows, "sha256": digest, "seconds": seconds})
+        self.rows, self.seconds = rows, seconds
+        out._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        self.journal.write(_line(line))
+        records.sync(self.journal)
+
+
+@contextlib.contextmanager
+def _part(root: Path, wanted: _Wanted) -> Iterator[_Part]:
+    """Where the entry is made: where an interrupted making was, unless another process is there or locks are not."""
+    folder = root / f".part-{wanted.folder}"
+    journal = _claimed(folder)
+    if journal is None:
+        folder = records.new_temporary(root)
+        journal = open(folder / JOURNAL, "a+b")  # noqa: SIM115  the next line closes it
+    with journal:
+        part = _Part(folder, journal, wanted)
+        finished = False
+        try:
+            yield part
+            finished = True
+        finally:
+            with contextlib.suppress(OSError):
+                if not _same(journal, folder / JOURNAL):  # it was put in its place
+                    (root / wanted.folder / JOURNAL).unlink(missing_ok=True)
+                elif finished or not part.rows or folder.name.startswith(".tmp-"):
+                    records.discard(folder)
+
+
+def _claimed(folder: Path) -> BinaryIO | None:
+    """The journal in this folder, locked; None where another process has it, or where there are no locks."""
+    while True:
+        folder.mkdir(exist_ok=True)
+        try:
+            journal = open(folder / JOURNAL, "a+b")  # noqa: SIM115  the caller closes it, and so lets go of the lock
+        except FileNotFoundError:  # put in its place, or removed, this very moment
+            continue
+        try:
+            fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            journal.close()
+            return None
+        if _same(journal, folder / JOURNAL):
+            LOCKS.add(journal)
+            return journal
+        journal.close()
+
+
+def _same(stream: BinaryIO, path: Path) -> bool:
+    """Whether the open file is still the one of this name."""
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    except OSError:
+        return False
+
+
+def _line(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content).encode() + b"\n"
+
+
+def _lines(journal: BinaryIO) -> list[dict[str, Any]]:
+    """The whole lines; what is behind a torn or strange one does not count."""
+    journal.seek(0)
+    lines: list[dict[str, Any]] = []
+    for line in journal.read().splitlines(keepends=True):
+        with contextlib.suppress(ValueError):
+            content = json.loads(line)
+            wanted = {"rows", "sha256", "seconds"} if lines else {"key", "shape", "dtype"}
+            if line.endswith(b"\n") and isinstance(content, dict) and content.keys() == wanted:
+                lines.append(content)
+                continue
+        break
+    return lines
+
+
+def _removed(folder: Path) -> bool:
+    """Remove an entry; one on its way stays where a process works on it."""
+    if not folder.name.startswith(".part-"):
+        records.discard(folder)
+        return True
+    journal = _claimed(folder)
+    if journal is None:
+        return False
+    with journal:
+        records.discard(folder)
+    return True
+
+
 def _listed(folder: Path) -> Listed | None:
     """None where the folder has gone meanwhile."""
+    id_ = folder.name.removeprefix(".part-")
+    whole = folder.name == id_
     try:
         size = sum(path.stat().st_size for path in folder.iterdir())
         used = max((path.stat().st_mtime for path in folder.iterdir()), default=0.0)
     except OSError:
         return None
     try:
-        stored = json.loads((folder / "entry.json").read_text())
-        return Listed(folder.name, dict(stored["key"]), tuple(stored["shape"]), size, float(stored["seconds"]), used)
+        stored = json.loads((folder / "entry.json").read_text()) if whole else _journal(folder)
+        rows = None if whole else int(stored["rows"])
+        return Listed(id_, dict(stored["key"]), tuple(stored["shape"]), size, float(stored["seconds"]), used, rows)
     except (OSError, ValueError, LookupError, TypeError):
-        return Listed(folder.name, {}, (), size, 0.0, used)
+        return Listed(id_, {}, (), size, 0.0, used, None if whole else 0)
+
+
+def _journal(folder: Path) -> dict[str, Any]:
+    """What an interrupted making says of itself."""
+    with open(folder / JOURNAL, "rb") as journal:
+        header, *shards = _lines(journal) or [{}]
+    return {**header, "rows": 0, "seconds": 0.0, **(shards[-1] if shards else {})}
 
 
 def _called(entry: Listed, name: str) -> bool:

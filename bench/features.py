@@ -6,24 +6,26 @@ Every random crop is a function of (seed, data set, picture id) alone, so all me
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from bench import provenance, sampling
+from bench.ahead import ahead
 from bench.api import Batch, Checkpoints, Classes, Images, Support, UserError
-from bench.backbone import Crops, OpenClip, Stored, Transform, transforms
+from bench.backbone import Crops, OpenClip, Stored, transforms
 from bench.cache import Cache, Entry
 from bench.meter import aside
 from bench.readers import Rows
+from bench.readers.rows import Pictures
 
-ENCODE = 512  # pictures or views that pass the image tower together
+ENCODE = 512  # pictures or views that pass the image tower together, at most
+PIXELS = 2**23  # that pass it together, three numbers each: 55 pictures of 224 x 224, which are 32 MiB
 SUPPORT_CROPS = Crops(interpolation="bicubic")  # the CoOp line's training augmentation
 VIEW_CROPS = Crops()  # TPT's views
 DRAWING = tuple(Path(str(module.__file__)) for module in (sampling, transforms))
@@ -65,7 +67,7 @@ class Features:
     backbone: OpenClip | Stored
     cache: Cache
     tick: Callable[[str, int, int], None] = lambda text, done, total: None
-    workers: int = 0  # processes that open, draw and crop training pictures while a fit uses those before
+    workers: int = 0  # processes that open, draw and crop pictures while those before are used
 
     def plain(self, rows: Rows, dataset: str) -> tuple[Tensor, Encoded]:
         """(n, D) features of the test transform."""
@@ -73,10 +75,13 @@ class Features:
             return torch.from_numpy(np.asarray(rows.features, np.float32)), Encoded()
         backbone = self._encoder()
 
-        def fill(out: np.ndarray) -> None:
-            for start, pictures in self._pictures(rows, dataset, ENCODE):
-                encoded = self._encode(backbone.transform.test(pictures))
-                out[start : start + len(encoded)] = encoded.numpy()
+        def pixels(places: Sequence[int]) -> Tensor:
+            return torch.cat([backbone.transform.test(pictures) for pictures in _opened(rows, places)])
+
+        def fill(out: np.ndarray, first: int) -> Iterator[int]:
+            for places, block in self._blocks(rows, dataset, pixels, self._together(), first):
+                out[places.start : places.stop] = self._encode(block).numpy()
+                yield places.stop
 
         entry = self._entry(rows, dataset, {"what": "test transform"}, (len(rows.ids), backbone.dim), fill)
         return _tensor(entry), Encoded({"test transform": entry}, len(rows.ids))
@@ -87,13 +92,15 @@ class Features:
         """(n, count, D) features of random crops and flips; fewer are the first of more."""
         backbone = self._encoder()
 
-        def fill(out: np.ndarray) -> None:
-            for start, pictures in self._pictures(rows, dataset, max(1, ENCODE // count)):
-                views = [
-                    backbone.transform.crops(picture, count, recipe, sampling.generator(purpose, seed, dataset, id_))
-                    for picture, id_ in zip(pictures, rows.ids[start:], strict=False)
-                ]
-                out[start : start + len(views)] = self._encode(torch.cat(views)).view(len(views), count, -1).numpy()
+        def views(places: Sequence[int]) -> Tensor:
+            rngs = (sampling.generator(purpose, seed, dataset, rows.ids[place]) for place in places)
+            pairs = zip(_each(rows, places), rngs, strict=True)
+            return torch.cat([backbone.transform.crops(picture, count, recipe, rng) for picture, rng in pairs])
+
+        def fill(out: np.ndarray, first: int) -> Iterator[int]:
+            for places, block in self._blocks(rows, dataset, views, max(1, self._together() // count), first):
+                out[places.start : places.stop] = self._encode(block).view(len(places), count, -1).numpy()
+                yield places.stop
 
         key = {"what": purpose, "recipe": asdict(recipe), "seed": seed}
         entry = self._entry(rows, dataset, key, (len(rows.ids), count, backbone.dim), fill, axis=1)
@@ -141,16 +148,15 @@ class Features:
 
         def serve(steps: Sequence[tuple[int, Tensor]], scale: tuple[float, float], flip: float) -> Iterator[Tensor]:
             crops = Crops(scale=scale, flip=flip, interpolation="bicubic")
-            source = _Steps(steps, rows, self._encoder().transform, crops, dataset, seed)
-            # forked workers inherit readers, which are closures; elsewhere pictures are made in this process
-            workers = self.workers if "fork" in multiprocessing.get_all_start_methods() else 0
-            yield from DataLoader(
-                source,
-                batch_size=None,
-                num_workers=workers,
-                multiprocessing_context="fork" if workers else None,
-                pin_memory=self.backbone.device.type == "cuda",
-            )
+            transform, crops = self._encoder().transform, Crops(scale=scale, flip=flip, interpolation="bicubic")
+
+            def pixels(step: tuple[int, Tensor]) -> Tensor:
+                epoch, places = step[0], step[1].tolist()
+                rngs = (sampling.generator("train", seed, epoch, dataset, rows.ids[place]) for place in places)
+                pairs = zip(_each(rows, places), rngs, strict=True)
+                return torch.cat([transform.crops(picture, 1, crops, rng) for picture, rng in pairs])
+
+            yield from ahead(steps, pixels, self.workers, pin=self.backbone.device.type == "cuda")
 
         return serve
 
@@ -168,23 +174,26 @@ class Features:
         Labels stay behind, and so do the names of the files, which often tell them: methods see a hash.
         """
         features, cost = self._asked(rows, dataset, needs)
+        if "pixels" in needs:
+            size = min(size, self._together())
         crops = None
         if "views" in needs:
             crops, spent = self.crops(rows, dataset, views - 1, VIEW_CROPS, view_seed, "views")
             cost.add("", spent)
 
-        opaque = tuple(hashlib.sha256(f"{dataset}\0{id_}".encode()).hexdigest()[:16] for id_ in rows.ids)
+        def pixels(places: Sequence[int]) -> Tensor:
+            return torch.cat([self._encoder().transform.test(pictures) for pictures in _opened(rows, places)])
 
         def serve() -> Iterator[Batch]:
             device = self.backbone.device
-            for start in range(0, len(rows.ids), size):
-                part = slice(start, start + size)
+            blocks = [range(len(rows))[start : start + size] for start in range(0, len(rows), size)]
+            seen = ahead(blocks, pixels, self.workers) if "pixels" in needs else None
+            for places in blocks:
+                part = slice(places.start, places.stop)
                 plain = features[part].to(device)
                 stack = None if crops is None else torch.cat([plain[:, None], crops[part].to(device)], 1)
-                pixels = None
-                if "pixels" in needs:
-                    pixels = self._encoder().transform.test(rows.load(range(len(rows.ids))[part])).to(device)
-                yield Batch(opaque[part], plain, stack, pixels)
+                opaque = (hashlib.sha256(f"{dataset}\0{id_}".encode()).hexdigest()[:16] for id_ in rows.ids[part])
+                yield Batch(tuple(opaque), plain, stack, None if seen is None else next(seen).to(device))
                 for entry in cost.entries.values():
                     entry.release()
 
@@ -198,18 +207,27 @@ class Features:
     @torch.no_grad()
     def _encode(self, pixels: Tensor) -> Tensor:
         backbone = self._encoder()
-        features = torch.cat([backbone.encode_images(chunk).cpu() for chunk in pixels.split(ENCODE)])
+        features = torch.cat([backbone.encode_images(chunk).cpu() for chunk in pixels.split(self._together())])
         if not features.isfinite().all():
             raise UserError(
                 f"image features of {backbone.name} in {backbone.precision} are not finite: use --precision fp32."
             )
         return features
 
-    def _pictures(self, rows: Rows, dataset: str, size: int):
-        for start in range(0, len(rows.ids), size):
-            self.tick(f"encoding {dataset}", start, len(rows.ids))
-            yield start, rows.load(range(start, min(start + size, len(rows.ids))))
-        self.tick(f"encoding {dataset}", len(rows.ids), len(rows.ids))
+    def _together(self) -> int:
+        """Pictures that pass the image tower together."""
+        return max(1, min(ENCODE, PIXELS // (3 * self._encoder().transform.size ** 2)))
+
+    def _blocks(
+        self, rows: Rows, dataset: str, pixels: Callable[[Sequence[int]], Tensor], size: int, first: int
+    ) -> Iterator[tuple[range, Tensor]]:
+        """Blocks of places and their pixels; where an interrupted encoding goes on they are those of a whole one."""
+        n = len(rows)
+        blocks = [range(start, min(start + size, n)) for start in range(first, n, size)]
+        self.tick(f"encoding {dataset}", first, n)
+        for places, block in zip(blocks, ahead(blocks, pixels, self.workers), strict=True):
+            yield places, block
+            self.tick(f"encoding {dataset}", places.stop, n)
 
     def _entry(
         self, rows: Rows, dataset: str, key: dict, shape: tuple[int, ...], fill, axis: int | None = None
@@ -228,31 +246,19 @@ class Features:
         return self.cache.array(whole, shape, fill, axis=axis, about={"machine": machine})
 
 
-class _Steps(Dataset[Tensor]):
-    """One item a step: the pixels (b, 3, H, W) of its pictures."""
+def _opened(rows: Rows, places: Sequence[int]) -> Iterator[Pictures]:
+    """The pictures at these places in their order: files one by one, for each may be large, others together."""
+    first = rows.load(places[:1])
+    if isinstance(first, Tensor) and len(places) > 1:
+        yield rows.load(places)
+    else:
+        yield first
+        yield from (rows.load([place]) for place in places[1:])
 
-    def __init__(
-        self,
-        steps: Sequence[tuple[int, Tensor]],
-        rows: Rows,
-        transform: Transform,
-        crops: Crops,
-        dataset: str,
-        seed: int,
-    ) -> None:
-        self.steps, self.rows, self.transform, self.crops = steps, rows, transform, crops
-        self.dataset, self.seed = dataset, seed
 
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def __getitem__(self, step: int) -> Tensor:
-        epoch, places = self.steps[step]
-        crops = []
-        for place, picture in zip(places.tolist(), self.rows.load(places.tolist()), strict=True):
-            rng = sampling.generator("train", self.seed, epoch, self.dataset, self.rows.ids[place])
-            crops.append(self.transform.crops(picture, 1, self.crops, rng))
-        return torch.cat(crops)
+def _each(rows: Rows, places: Sequence[int]) -> Iterator[Any]:
+    """The same, one at a time."""
+    return (picture for pictures in _opened(rows, places) for picture in pictures)
 
 
 def rows_hash(rows: Rows) -> str:

@@ -23,7 +23,7 @@ KEY = {"dataset": "pets", "what": "views"}
 
 def make(cache: Cache, value: float = 1.0, n: int = 100, **key: object) -> Entry:
     """400 bytes of numbers and their header of 128."""
-    return cache.array({**KEY, **key}, (n,), lambda out: out.fill(value))
+    return cache.array({**KEY, **key}, (n,), lambda out, first: out.fill(value))
 
 
 def folders(root: Path) -> list[Path]:
@@ -76,7 +76,7 @@ def other() -> Iterator[Other]:
 def test_an_array_is_made_once_and_its_cost_is_remembered(tmp_path: Path) -> None:
     calls = []
 
-    def fill(out: np.ndarray) -> None:
+    def fill(out: np.ndarray, first: int) -> None:
         calls.append(1)
         out[:] = 3
 
@@ -91,8 +91,8 @@ def test_an_array_is_made_once_and_its_cost_is_remembered(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("other", [{"a": 2}, {"a": 1, "b": 1}])
 def test_another_key_is_another_array(tmp_path: Path, other: dict) -> None:
-    Cache(tmp_path).array({"a": 1}, (2,), lambda out: out.fill(1))
-    assert Cache(tmp_path).array(other, (2,), lambda out: out.fill(7)).array.tolist() == [7, 7]
+    Cache(tmp_path).array({"a": 1}, (2,), lambda out, first: out.fill(1))
+    assert Cache(tmp_path).array(other, (2,), lambda out, first: out.fill(7)).array.tolist() == [7, 7]
 
 
 def test_what_is_read_can_be_changed_in_memory_but_not_on_disk(tmp_path: Path) -> None:
@@ -103,7 +103,9 @@ def test_what_is_read_can_be_changed_in_memory_but_not_on_disk(tmp_path: Path) -
 
 def test_fewer_are_the_first_of_a_longer_entry_and_count_their_share_of_its_seconds(tmp_path: Path) -> None:
     def ask(count: int) -> Entry:
-        return Cache(tmp_path).array(KEY, (3, count), lambda out: out.__setitem__(slice(None), range(count)), axis=1)
+        return Cache(tmp_path).array(
+            KEY, (3, count), lambda out, first: out.__setitem__(slice(None), range(count)), axis=1
+        )
 
     twenty, eight = ask(20), ask(8)
     assert (twenty.fresh, eight.fresh) == (True, False)
@@ -165,7 +167,7 @@ def test_a_file_that_changes_while_a_process_runs_is_checked_again_whatever_its_
 
 
 def test_nothing_is_left_where_filling_failed(tmp_path: Path) -> None:
-    def fill(out: np.ndarray) -> None:
+    def fill(out: np.ndarray, first: int) -> None:
         raise OSError("a picture cannot be read")
 
     with pytest.raises(OSError, match="a picture cannot be read"):
@@ -175,7 +177,7 @@ def test_nothing_is_left_where_filling_failed(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_left_behind_is_removed(tmp_path: Path) -> None:
     dead = Other()
-    dead.told(tmp_path, "Cache(root).array({'a': 1}, (1000,), lambda out: (print('filling'), time.sleep(60)))")
+    dead.told(tmp_path, "Cache(root).array({'a': 1}, (1000,), lambda out, first: (print('filling'), time.sleep(60)))")
     assert dead.line() == "filling"
     dead.end(signal.SIGKILL)
     assert len(folders(tmp_path)) == 2  # a temporary folder and a lock
@@ -206,7 +208,7 @@ LIMITED = """
 soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
 try:
-    Cache(root).array({"large": 1}, (1_000_000,), lambda out: out.fill(1))
+    Cache(root).array({"large": 1}, (1_000_000,), lambda out, first: out.fill(1))
 except UserError as error:
     print(error)
 resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -243,10 +245,180 @@ def test_a_full_disk_is_one_sentence_and_leaves_what_was_there(small_disk: Path)
     assert not make(Cache(small_disk)).fresh
 
 
+# -- shards -----------------------------------------------------------------------------------------------------------
+
+ROWS, BLOCK = 1000, 50
+SLOW = """
+import numpy as np
+def fill(out, first):
+    for start in range(first, 1000, 50):
+        out[start : start + 50] = np.arange(3 * start, 3 * start + 150).reshape(50, 3)
+        yield start + 50
+        print(start + 50)
+        if start + 50 == stop:
+            time.sleep(60)
+Cache(root, shard=0).array(key, (1000, 3), fill)
+"""
+
+
+def counting(begun: list[int], until: int = ROWS, failure: Exception | None = None):
+    """Writes 0, 1, 2 ... block by block, and notes from where it was asked to."""
+
+    def fill(out: np.ndarray, first: int) -> Iterator[int]:
+        begun.append(first)
+        for start in range(first, until, BLOCK):
+            out[start : start + BLOCK] = np.arange(3 * start, 3 * (start + BLOCK)).reshape(BLOCK, 3)
+            yield start + BLOCK
+        if failure is not None:
+            raise failure
+
+    return fill
+
+
+def counted(root: Path, **how: object) -> tuple[Entry, list[int]]:
+    begun: list[int] = []
+    entry = Cache(root, shard=0, say=lambda text: None).array(KEY, (ROWS, 3), counting(begun, **how))  # type: ignore[arg-type]
+    return entry, begun
+
+
+def killed(root: Path, stop: int) -> Path:
+    """What a process leaves that is killed when it has made so many rows."""
+    dead = Other()
+    dead.told(root, SLOW, key=KEY, stop=stop)
+    while dead.line() != str(stop):
+        pass
+    dead.end(signal.SIGKILL)
+    (part,) = root.glob(".part-*")
+    return part
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The file of a making without interruption."""
+    root = tmp_path_factory.mktemp("undisturbed")
+    counted(root)
+    return next(root.glob("*/array.npy")).read_bytes()
+
+
+def test_after_a_kill_making_goes_on_behind_the_last_shard_and_gives_the_same_bytes(
+    tmp_path: Path, undisturbed: bytes
+) -> None:
+    killed(tmp_path, stop=600)
+    entry, begun = counted(tmp_path)
+    assert begun == [600]
+    assert entry.array[599].tolist() == [1797, 1798, 1799]
+    (place,) = folders(tmp_path)
+    assert (place / "array.npy").read_bytes() == undisturbed
+    assert sorted(path.name for path in place.iterdir()) == ["array.npy", "entry.json"]
+
+
+def test_the_seconds_before_an_interruption_count(tmp_path: Path) -> None:
+    part = killed(tmp_path, stop=200)
+    lines = [json.loads(line) for line in (part / "journal").read_text().splitlines()]
+    lines[-1]["seconds"] = 5000.0
+    (part / "journal").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    entry, begun = counted(tmp_path)
+    assert begun == [200]
+    assert 5000 < entry.seconds < 5060
+
+
+@pytest.mark.parametrize(
+    ("damage", "first"),
+    [
+        ("torn line", 600),
+        ("lost page", 250),
+        ("short file", 600),
+        ("other header", 0),
+        ("no journal", 0),
+        ("text", 600),
+    ],
+)
+def test_only_shards_whose_bytes_are_as_the_journal_says_are_taken_over(
+    tmp_path: Path, undisturbed: bytes, damage: str, first: int
+) -> None:
+    part = killed(tmp_path, stop=600)
+    journal, array = part / "journal", part / "array.npy"
+    if damage == "torn line":
+        journal.write_bytes(journal.read_bytes() + b'{"rows": 650, "sha')
+    elif damage == "lost page":
+        content = bytearray(array.read_bytes())
+        content[128 + 270 * 12] ^= 1  # behind numpy's header, in row 270
+        array.write_bytes(content)
+    elif damage == "short file":
+        array.write_bytes(array.read_bytes()[:-4])
+    elif damage == "other header":
+        journal.write_text(journal.read_text().replace('"pets"', '"dogs"'))
+    elif damage == "no journal":
+        journal.unlink()
+    else:
+        journal.write_bytes(journal.read_bytes() + b"[]\n")
+    assert counted(tmp_path)[1] == [first]
+    assert next(tmp_path.glob("*/array.npy")).read_bytes() == undisturbed
+
+
+def test_a_failure_leaves_its_whole_shards_and_the_next_making_goes_on_there(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="a picture cannot be read"):
+        counted(tmp_path, until=350, failure=OSError("a picture cannot be read"))
+    assert counted(tmp_path)[1] == [350]
+
+
+def test_rows_are_put_on_the_disk_at_the_given_interval_and_no_sooner(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="stop"):
+        Cache(tmp_path, shard=3600).array(KEY, (ROWS, 3), counting([], 350, OSError("stop")))
+    assert folders(tmp_path) == []
+
+
+def test_two_processes_never_write_into_the_same_part_even_without_the_lock_that_spares_work(
+    tmp_path: Path, other: Other, undisturbed: bytes
+) -> None:
+    def fill(out: np.ndarray, first: int) -> Iterator[int]:
+        yield from counting([], until=200)(out, first)
+        for lock in tmp_path.glob(".lock-*"):
+            lock.unlink()  # so that the other process does not meet it
+        other.told(tmp_path, SLOW, key=KEY, stop=-1)
+        for rows in range(BLOCK, ROWS + 1, BLOCK):
+            assert other.line() == str(rows)
+        other.told(tmp_path, "print('finished')")
+        assert other.line() == "finished"
+        yield from counting([], until=ROWS)(out, 200)
+
+    Cache(tmp_path, shard=0).array(KEY, (ROWS, 3), fill)
+    (place,) = folders(tmp_path)
+    assert (place / "array.npy").read_bytes() == undisturbed
+
+
+def test_what_was_interrupted_is_listed_and_cleared_but_not_while_a_process_makes_it(tmp_path: Path) -> None:
+    busy = Other()
+    busy.told(tmp_path, SLOW, key=KEY, stop=400)
+    while busy.line() != "400":
+        pass
+    (entry,) = Cache(tmp_path).entries()
+    assert (entry.dataset, entry.rows, entry.shape) == ("pets", 400, (ROWS, 3))
+    assert Cache(tmp_path).clear(["pets"]) == []
+    busy.end(signal.SIGKILL)
+    assert [entry.rows for entry in Cache(tmp_path).clear(["pets"])] == [400]
+    assert folders(tmp_path) == []
+
+
+def test_a_limit_takes_what_was_interrupted_first_where_it_is_oldest_but_not_the_part_it_goes_on_with(
+    tmp_path: Path,
+) -> None:
+    killed(tmp_path, stop=600)
+    size = 1000 * 3 * 4 + 128
+    entry, begun = Cache(tmp_path, limit=size).array(KEY, (ROWS, 3), counting(begun := [])), begun
+    assert (entry.fresh, begun) == (True, [600])
+    with pytest.raises(OSError, match="stop"):
+        Cache(tmp_path, shard=0).array({**KEY, "seed": 2}, (ROWS, 3), counting([], 350, OSError("stop")))
+    cache = Cache(tmp_path, limit=3 * size)
+    for seed in (3, 4):
+        make(cache, n=3 * ROWS, seed=seed)
+    assert [entry.rows for entry in cache.entries()] == [None, None]
+
+
 # -- two processes ----------------------------------------------------------------------------------------------------
 
 THERE = """
-entry = Cache(root, say=print).array({"a": 1}, (1000,), lambda out: out.fill(value))
+entry = Cache(root, say=print).array({"a": 1}, (1000,), lambda out, first: out.fill(value))
 print(entry.array[0], entry.fresh)
 """
 
@@ -254,7 +426,7 @@ print(entry.array[0], entry.fresh)
 def test_of_two_processes_that_miss_the_same_entry_one_makes_it_and_the_other_waits(
     tmp_path: Path, other: Other
 ) -> None:
-    def fill(out: np.ndarray) -> None:
+    def fill(out: np.ndarray, first: int) -> None:
         other.told(tmp_path, THERE, value=5)
         assert "waiting for another process" in other.line()
         out[:] = 3
@@ -265,7 +437,7 @@ def test_of_two_processes_that_miss_the_same_entry_one_makes_it_and_the_other_wa
 
 
 def test_of_two_that_make_the_same_entry_without_locks_the_first_is_kept(tmp_path: Path, other: Other) -> None:
-    def fill(out: np.ndarray) -> None:
+    def fill(out: np.ndarray, first: int) -> None:
         for lock in tmp_path.glob(".lock-*"):
             lock.unlink()  # so that the other process does not meet it
         other.told(tmp_path, THERE, value=5)

@@ -90,10 +90,10 @@ def test_setting_apart_without_a_meter_does_nothing() -> None:
 
 
 def test_pages_of_the_cache_count_only_until_they_are_released(tmp_path: Path) -> None:
-    Cache(tmp_path).array({"a": 1}, (64, MIB), lambda out: out.fill(1), dtype="uint8")
+    Cache(tmp_path).array({"a": 1}, (64, MIB), lambda out, first: out.fill(1), dtype="uint8")
     peaks = []
     for release in (True, False):
-        entry = Cache(tmp_path).array({"a": 1}, (64, MIB), lambda out: out.fill(1), dtype="uint8")
+        entry = Cache(tmp_path).array({"a": 1}, (64, MIB), lambda out, first: out.fill(1), dtype="uint8")
         assert not entry.fresh
         with meter(CPU) as measure:
             for start in range(0, 64, 8):
