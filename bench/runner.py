@@ -145,6 +145,7 @@ class Runner:
     command: str = ""
     observer: Observer = field(default_factory=Observer)
     checkpoint_every: float = 60.0  # seconds between two checkpoints of a long fit
+    _codes: dict[type, str] = field(default_factory=dict, repr=False)
 
     @property
     def backbone(self) -> OpenClip | Stored:
@@ -182,7 +183,7 @@ class Runner:
                 "schema": SCHEMA,
                 "method": cell.form.name,
                 "fields": cell.form.hyper_parameters(),
-                "code": code_hash(cell.form),
+                "code": self._code(cell.form),
                 "task": cell.task,
                 **self._content(cell),
                 "seed": cell.seed,
@@ -191,6 +192,13 @@ class Runner:
                 "precision": self.backbone.precision,
             }
         )
+
+    def _code(self, form: Form) -> str:
+        """As it was when this runner first asked: a file that is edited during a run changes nothing of that run."""
+        kind = type(form.method)
+        if kind not in self._codes:
+            self._codes[kind] = code_hash(form)
+        return self._codes[kind]
 
     def _content(self, cell: Cell) -> dict[str, Any]:
         """The texts and pictures that the cell is given: templates, hashes of the test, training and few val rows."""
@@ -354,7 +362,7 @@ class Runner:
             classes=self._classes(cell.task.test).names,
             backbone=self.backbone.name,
             fingerprint=self.backbone.fingerprint,
-            code=code_hash(form),
+            code=self._code(form),
             precision=self.backbone.precision,
             parameters=0,
             support=0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -280,6 +281,21 @@ def test_the_code_of_a_method_is_part_of_its_id_and_comments_are_not(tmp_path: P
         hashes.append(hash_of([file]))
     assert hashes[0] == hashes[1] != hashes[2]
     assert code_hash(METHODS["tpt"]) != code_hash(METHODS["coop-m4"])
+
+
+def test_a_method_whose_file_is_edited_while_it_runs_is_recorded_as_the_code_that_ran(
+    runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "edited_meanwhile.py"
+    file.write_text("from test_runner import Probe\n\nclass Edited(Probe):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    form = Form("edited", "Edited", "edited", importlib.import_module("edited_meanwhile").Edited())
+    (cell, *_) = plan(SUITE, [form])
+    before, id_ = code_hash(form), runner.cell_id(cell)
+    file.write_text(file.read_text() + "    more = 1\n")
+    assert code_hash(form) != before
+    (record,) = runner.run([cell]).records
+    assert (record.status, record.code, record.id) == ("done", before, id_)
 
 
 def test_the_methods_that_a_method_imports_are_part_of_its_code(tmp_path: Path) -> None:

@@ -72,6 +72,27 @@ def size(board: Leaderboard, chart: Chart) -> Figure:
     return figure
 
 
+def robustness(board: Leaderboard, chart: Chart) -> Figure:
+    """Accuracy under shift over accuracy in distribution, with lines along the rows of one method."""
+    figure = style.new(3.6)
+    axes = figure.subplots()
+    points = chart.panels[0].points
+    at = {point.row: (point.x, percent(point.y.value)) for point in points}
+    for rows in chart.joined:
+        axes.plot(*zip(*(at[row] for row in rows), strict=True), color=PALE, lw=0.9, zorder=1)
+    for point in points:
+        look = _kind(board, point)
+        _bar(axes, point.x, point, look.colour, alpha=0.45)
+        axes.plot(*at[point.row], look.marker, color=look.colour, ms=5, zorder=3)
+    axes.margins(x=0.12, y=0.12)
+    axes.set(xlabel=chart.x, ylabel=chart.y)
+    style.tidy(axes, "both")
+    _key(figure, board, points)
+    style.settle(figure)
+    _names(axes, board, points, [_extent(axes, point) for point in points])
+    return figure
+
+
 def _among(points: Sequence[Point], point: Point) -> float:
     """Where a point stands beside the others at its x: around 0."""
     rows = [other.row for other in points if other.x == point.x]
@@ -359,6 +380,7 @@ def reliability(board: Leaderboard, chart: Chart) -> Figure:
 DRAWINGS: Mapping[str, Callable[[Leaderboard, Chart], Figure]] = {
     "cost": cost,
     "size": size,
+    "robustness": robustness,
     "ranks": ranks,
     "severity": curves,
     "shots": curves,

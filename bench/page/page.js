@@ -446,8 +446,17 @@
     return panels.length ? panels : null;
   }
 
+  function robustness(chart, width, hidden) {
+    const shown = chart.panels[0].points.filter(([row]) => !hidden.has(row));
+    if (!shown.length) return null;
+    const range = around(shown.map(([, x]) => x), 0.12);
+    const axis = { range, log: false, steps: worded(ticks(...range, 6)) };
+    const said = (row, at) => [`${plain(at)} % in distribution`];
+    return scatter(chart, shown, width, axis, said, null, "", chart.joined);
+  }
+
   /** Points with their names where there is room; `front`: the rows that a line joins, the others are hollow. */
-  function scatter(chart, shown, width, axis, said, front, title) {
+  function scatter(chart, shown, width, axis, said, front, title, groups = []) {
     const height = 400;
     const box = [44, title ? 30 : 16, width - 12, height - 46];
     const [low, high] = around(ends(shown, true));
@@ -459,6 +468,10 @@
     if (joined.length) {
       const steps = joined.map(([, at, v], k) => `${k ? "H" : "M"}${x(at)}${k ? "V" : " "}${y(100 * v)}`).join("");
       svg.append(s("path", { class: "front", d: `${steps}H${box[2]}` }));
+    }
+    for (const rows of groups) {
+      const ends = rows.map((row) => shown.find((point) => point[0] === row)).filter(Boolean);
+      svg.append(s("path", { class: "front", d: `M${ends.map(([, at, v]) => `${x(at)} ${y(100 * v)}`).join("L")}` }));
     }
     const taken = shown.map(([, at, v]) => [x(at) - 7, y(100 * v) - 7, x(at) + 7, y(100 * v) + 7]);
     const line = joined.map(([, at, v], k) => [x(at), y(100 * v), k + 1 < joined.length ? x(joined[k + 1][1]) : box[2], y(100 * v)]);
@@ -654,7 +667,7 @@
     return [h("div", { class: "panels" }, panels), h("p", { class: "soft" }, `Across: ${chart.x}; up: ${chart.y}`)];
   }
 
-  const DRAW = { cost, size, ranks, severity: curves, shots: curves, differences, reliability };
+  const DRAW = { cost, size, robustness, ranks, severity: curves, shots: curves, differences, reliability };
 
   function numbers(chart) {
     const box = h("details", {}, h("summary", {}, "The numbers"));

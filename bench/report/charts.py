@@ -22,6 +22,7 @@ from bench.report.rows import Run
 TITLES = {
     "cost": "Accuracy against cost",
     "size": "Accuracy against trained parameters",
+    "robustness": "Accuracy under shift against accuracy in distribution",
     "ranks": "Critical-difference diagram",
     "severity": "Accuracy against the severity of the shift",
     "shots": "Accuracy against labelled pictures",
@@ -43,6 +44,7 @@ def charts(maker: Maker, suite: Suite, headline: Headline, rows: Sequence[Row]) 
     what = clean(_words(suite, headline))
     yield _cost(maker, headline, what)
     yield _size(maker, suite, headline)
+    yield _robustness(maker, suite, headline)
     yield _ranks(maker, headline, rows)
     yield _severity(maker, suite, tasks)
     yield _shots(maker, suite, tasks)
@@ -155,6 +157,34 @@ def _size(maker: Maker, suite: Suite, headline: Headline) -> Chart:
         ]
         panels.append(Panel(clean(name), tuple(Point(i, math.log10(x) if x else first - 0.5, y) for i, x, y in found)))
     return replace(_curves("size", "trained parameters", panels), ticks=ticks)
+
+
+def _robustness(maker: Maker, suite: Suite, headline: Headline) -> Chart:
+    """The mean over the shifts over what is in distribution; rows of one method, such as those of a sweep, are joined.
+
+    The plot of effective robustness (Taori et al., "Measuring Robustness to Natural Distribution Shifts in Image
+    Classification", NeurIPS 2020), and WiSE-FT's curve where alpha is swept.
+    """
+    inside = shifted(suite, by_shots(cards.tasks(suite))[headline.measure.tasks[0].shots])[0]
+    if suite.setting != "domain-shift" or not inside:
+        return _absent("robustness", "this suite tests nothing in distribution")
+    points, methods = [], {}
+    for i, run in enumerate(maker.runs):
+        x, y = maker.estimate(run, Measure(tuple(inside))), _number(maker, run, headline.measure)
+        if x is not None and y is not None:
+            points.append(Point(i, 100 * x.mean, y))
+            methods.setdefault(run.newest.method, []).append(i)
+    if not points:
+        return _absent("robustness", "no row answered these tasks")
+    return Chart(
+        "robustness",
+        TITLES["robustness"],
+        f"accuracy (%), {clean(inside[0].test.name)}",
+        f"accuracy (%), {clean(_words(suite, headline))}",
+        (Panel("", tuple(points)),),
+        joined=tuple(tuple(rows) for rows in methods.values() if len(rows) > 1),
+        caption=f"{INTERVALS} Lines join the rows of one method, in the order of the table.",
+    )
 
 
 def _short(number: int) -> str:

@@ -111,11 +111,12 @@ class Chart:
     """What a figure shows, as plain data; the points of "reliability" are the headline block's bins.
 
     x, y: what the axes say. ticks: names of values of x, where these are names.
-    joined: groups of rows that belong together: the Pareto front of a cost, rows that a ranking does not separate.
+    joined: groups of rows that belong together: the Pareto front of a cost, the rows of one method, rows that a
+        ranking does not separate.
     critical: the difference of mean ranks that would. caption: how to read it. absent: why there is nothing to show.
     """
 
-    name: Literal["cost", "size", "ranks", "severity", "shots", "differences", "reliability"]
+    name: Literal["cost", "size", "robustness", "ranks", "severity", "shots", "differences", "reliability"]
     title: str
     x: str = ""
     y: str = ""
