@@ -84,3 +84,55 @@ CELLS = [
     cell("probe", TWO, 1, "1100", 0.8),
     cell("probe", TWO, 2, "1010", 0.8),
 ]
+
+
+# -- suites that every chart can be drawn of
+
+GRADED = Suite(
+    "graded",
+    "Graded shifts",
+    "domain-shift",
+    ("world-photo", *(f"world-{shift}:{grade}" for shift in ("sketch", "noise", "warp") for grade in (1, 2))),
+    SETTINGS,
+    "tiny",
+    "world-photo",
+    (4,),
+    id="world-photo",
+)
+FEW = Suite("few", "Few", "few-shot", ("cats", "dogs"), ("zero-shot", "few-shot"), "tiny", shots=(1, 4, 16))
+
+
+def right(k: int, n: int = 20) -> str:
+    """The first k of n pictures are answered rightly."""
+    return "1" * k + "0" * (n - k)
+
+
+def answers(method: str, task: Task, k: int, **changes) -> Record:
+    found = cell(method, task, 1, right(k), **changes)
+    return replace(found, setting="test-time", task=cards.unsupported(task)) if method == "views" else found
+
+
+def graded(**methods: Sequence[int]) -> report.Leaderboard:
+    """Right answers of 20 on photographs, then on three shifts at severity 1 and 2."""
+    names = {name.replace("_", "-"): counts for name, counts in methods.items()}
+    tasks = cards.tasks(GRADED)
+    cells = [answers(m, t, k) for m, ks in names.items() for t, k in zip(tasks, ks, strict=True)]
+    return made(GRADED, cells, ROWS)
+
+
+ROWS = ["zero-shot", "probe", "tuned", "views"]
+THREE = {
+    "zero_shot": [16, 10, 6, 10, 6, 10, 6],
+    "probe": [17, 14, 8, 12, 6, 10, 4],
+    "views": [18, 20, 16, 20, 16, 20, 16],
+}
+
+
+def few(**methods: Sequence[Sequence[int]]) -> report.Leaderboard:
+    """Right answers of 20: for each number of shots on cats and dogs."""
+    cells = [
+        answers(m.replace("_", "-"), task, k)
+        for m, counts in methods.items()
+        for task, k in zip(cards.tasks(FEW), np.ravel(counts), strict=True)
+    ]
+    return made(FEW, cells, ROWS)
