@@ -330,7 +330,11 @@ Predictor = Callable[[Batch], Tensor]
 
 
 class Method(Protocol):
-    """A frozen dataclass whose fields are the hyper-parameters. It keeps no state: what it learns, it returns."""
+    """A frozen dataclass whose fields are the hyper-parameters. It keeps no state: what it learns, it returns.
+
+    Where a method begins as zero-shot CLIP it may say so by one more declaration, `identity`: the fields with which it
+    is still there, such as {"lr": 0.0}; `bench.contract` then checks that it is.
+    """
 
     needs: ClassVar[frozenset[str]]  # of: features, views, pixels, text (the text tower), images (the image tower)
     setting: ClassVar[Setting]

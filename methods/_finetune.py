@@ -199,7 +199,7 @@ def _optimiser(weights: Mapping[str, Tensor], recipe: Recipe, rates: Mapping[str
     """One group for each learning rate; `times` is a group's rate over the recipe's."""
     groups: dict[float, list[Tensor]] = {}
     for name, weight in weights.items():
-        groups.setdefault(rates.get(name, recipe.lr) / recipe.lr, []).append(weight)
+        groups.setdefault(rates[name] / recipe.lr if name in rates else 1.0, []).append(weight)
     settings = [{"params": group, "times": times} for times, group in groups.items()]
     if recipe.optimiser == "sgd":
         return torch.optim.SGD(settings, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)

@@ -90,7 +90,7 @@ class CoOpRecipe:
         rng: torch.Generator,
     ) -> None:
         optimiser = torch.optim.SGD(weights, self.lr, self.momentum, weight_decay=self.weight_decay, fused=True)
-        epochs = self.epochs or coop_epochs(shots_of(support.labels))
+        epochs = coop_epochs(shots_of(support.labels)) if self.epochs is None else self.epochs
         views = training_views(support, min(self.augment, epochs))
         train(loss, views, support.labels, optimiser, batch=self.batch, epochs=epochs, rng=rng)
 

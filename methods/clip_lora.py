@@ -58,6 +58,7 @@ class CLIPLoRA:
     online: ClassVar[bool] = False
     selection: ClassVar = "fixed"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {"lr": (2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)}
+    identity: ClassVar[dict[str, Any]] = {"lr": 0.0, "floor": 0.0}
 
     def __post_init__(self) -> None:
         Recipe.of(self)  # names a wrong field

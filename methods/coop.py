@@ -58,6 +58,10 @@ class CoOp:
     def transfers(self) -> bool:
         return not self.class_specific
 
+    @property
+    def identity(self) -> dict[str, Any] | None:
+        return {"epochs": 0} if self.init else None  # a context of words is a prompt, one of chance is not
+
     def fit(self, support: Support, backbone: Backbone, rng: torch.Generator) -> State:
         order = fork(rng)
         start = self._start(backbone, len(support.classes), rng)

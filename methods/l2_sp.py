@@ -50,6 +50,7 @@ class L2SP:
     online: ClassVar[bool] = False
     selection: ClassVar = "fixed"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {"lr": (1e-5, 1e-4, 1e-3), "lam": (0.1, 0.01)}
+    identity: ClassVar[dict[str, Any]] = {"lr": 0.0}
 
     def __post_init__(self) -> None:
         Recipe.of(self)  # names a wrong field

@@ -160,6 +160,7 @@ class TextProbe:
     online: ClassVar[bool] = False
     selection: ClassVar = "fixed"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {"lr": (1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0)}
+    identity: ClassVar[dict[str, Any]] = {"epochs": 0}
 
     def fit(self, support: Support, backbone: Backbone, rng: torch.Generator) -> State:
         return {"weight": _from_text(self, support, backbone, rng, constrained=False)}
@@ -190,6 +191,7 @@ class CLAP:
     online: ClassVar[bool] = False
     selection: ClassVar = "fixed"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {}  # no selection at all is the method's claim
+    identity: ClassVar[dict[str, Any]] = {"epochs": 0}
 
     def fit(self, support: Support, backbone: Backbone, rng: torch.Generator) -> State:
         return {"weight": _from_text(self, support, backbone, rng, constrained=True)}

@@ -51,6 +51,7 @@ class LPAll:
     online: ClassVar[bool] = False
     selection: ClassVar = "fixed"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {"lr": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)}
+    identity: ClassVar[dict[str, Any]] = {"lr": 0.0}
 
     def __post_init__(self) -> None:
         self.recipe()  # names a wrong field

@@ -54,6 +54,7 @@ class LPFT:
     online: ClassVar[bool] = False
     selection: ClassVar = "fixed"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {"lr": (1e-5, 1e-4, 1e-3), "probe_lr": (1e-3, 1e-2)}
+    identity: ClassVar[dict[str, Any]] = {"lr": 0.0, "probe_lr": 0.0}
 
     def __post_init__(self) -> None:
         Recipe.of(self)  # names a wrong field

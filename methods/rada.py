@@ -137,6 +137,7 @@ class RAda:
     online: ClassVar[bool] = False
     selection: ClassVar = "fixed"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {"lr": (5e-5, 2e-4, 6e-4, 2e-3, 6e-3, 2e-2)}
+    identity: ClassVar[dict[str, Any]] = {"epochs": 0}
 
     def __post_init__(self) -> None:
         _check(self.queries, self.tau)
@@ -210,6 +211,7 @@ class RAdaTTT:
     online: ClassVar[bool] = False
     selection: ClassVar = "fixed"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {"lr": (1e-3, 2e-3, 5e-3, 1.5e-2, 4e-2, 1e-1)}
+    identity: ClassVar[dict[str, Any]] = {"lr": 0.0}
 
     def __post_init__(self) -> None:
         _check(self.queries, self.tau)
@@ -302,6 +304,7 @@ class RAdaDagger:
     online: ClassVar[bool] = False
     selection: ClassVar = "fixed"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {"fit_lr": (5e-5, 6e-4, 6e-3), "lr": (5e-3, 4e-2)}
+    identity: ClassVar[dict[str, Any]] = {"epochs": 0, "lr": 0.0}
 
     def __post_init__(self) -> None:
         self.few_shot()  # names a wrong field

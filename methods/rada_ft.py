@@ -63,6 +63,7 @@ class RAdaFT:
     online: ClassVar[bool] = False
     selection: ClassVar = "fixed"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {"lr": (1e-5, 1e-4, 1e-3), "layer_lr": (None, 1e-3)}
+    identity: ClassVar[dict[str, Any]] = {"lr": 0.0}
 
     def __post_init__(self) -> None:
         Recipe.of(self)  # names a wrong field

@@ -54,6 +54,7 @@ class TPT:
     online: ClassVar[bool] = False
     selection: ClassVar = "fixed"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {"lr": (5e-4, 1.5e-3, 5e-3, 1.5e-2, 5e-2, 1.5e-1)}
+    identity: ClassVar[dict[str, Any]] = {"lr": 0.0}
 
     def fit(self, support: Support, backbone: Backbone, rng: torch.Generator) -> State:
         return {}
@@ -120,6 +121,7 @@ class CoOpTPT:
     online: ClassVar[bool] = False
     selection: ClassVar = "fixed"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {"fit_lr": (2e-3, 2e-2, 2e-1), "lr": (5e-3, 5e-2)}
+    identity: ClassVar[dict[str, Any]] = {"epochs": 0, "lr": 0.0}
 
     def fit(self, support: Support, backbone: Backbone, rng: torch.Generator) -> State:
         start = words(backbone, self.init, self.length)

@@ -50,6 +50,7 @@ class WiSEFT:
     online: ClassVar[bool] = False
     selection: ClassVar = "fixed"
     grid: ClassVar[dict[str, tuple[Any, ...]]] = {"lr": (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3)}
+    identity: ClassVar[dict[str, Any]] = {"alpha": 0.0}
 
     def __post_init__(self) -> None:
         Recipe.of(self)  # names a wrong field

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from open_clip.model import CLIP
 
 from bench.backbone import OpenClip, Transform, embedded, weights_hash
+from bench.backbone.untrained import small_vit
 
 torch.set_num_threads(1)
 
@@ -25,22 +25,10 @@ def random_backbone(seed: int = 0) -> OpenClip:
     return OpenClip(model, embedded.tokenizer(), f"random-{seed}", transform, weights_hash(model))
 
 
-def random_vit(dtype: torch.dtype = torch.float32) -> OpenClip:
-    """A random CLIP with two small transformers on the embedded tokenizer; it looks at 32 x 32 pixels."""
-    vision = {"image_size": 32, "layers": 4, "width": 48, "patch_size": 16, "head_width": 16}
-    text = {"context_length": 20, "vocab_size": 1054, "width": 32, "heads": 2, "layers": 3}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = CLIP(24, vision, text, output_dict=False)
-    backbone = OpenClip(model, embedded.tokenizer(), "vit", Transform(32, (0.5,) * 3, (0.3,) * 3), weights_hash(model))
-    backbone.model.to(dtype)
-    return backbone
-
-
 @pytest.fixture(scope="session")
 def vits() -> dict[str, OpenClip]:
     """The small transformers in float64 and in float32."""
-    return {"exact": random_vit(torch.float64), "real": random_vit()}
+    return {"exact": small_vit(torch.float64), "real": small_vit()}
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Slow, literal transcriptions of the methods' equations in float64, and a small backbone to run them on.
+"""Slow, literal transcriptions of the methods' equations in float64; the models they run on are the contract's.
 
 Nothing here shares code with the methods: loops in place of clever contractions, torch's own optimisers, whole K x K
 attention. Tests compare values and gradients with these.
@@ -7,140 +7,11 @@ attention. Tests compare values and gradients with these.
 from __future__ import annotations
 
 import math
-import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from bench.api import Batch, Classes, Support
-
-ANIMALS = ("cat", "dog", "wild horse", "owl", "hen", "newt", "sea bass", "yak", "ibex", "mole")
-
-
-class LinearBackbone:
-    """A whole `bench.api.Backbone` in a few lines: words by name, positions, one tanh layer, a projection."""
-
-    name, fingerprint, precision = "linear", "linear", "exact"
-    offers = frozenset({"features", "views", "text"})
-
-    def __init__(self, dim: int = 16, width: int = 12, scale: float = 18.0, dtype: torch.dtype = torch.float64) -> None:
-        rng = torch.Generator().manual_seed(7)
-        self.dim, self.width, self.dtype = dim, width, dtype
-        self.scale = torch.tensor(scale, dtype=dtype)
-        self.places = torch.randn(32, width, generator=rng).to(dtype)
-        self.layer = torch.randn(width, width, generator=rng).to(dtype) / width**0.5
-        self.projection = torch.randn(width, dim, generator=rng).to(dtype) / width**0.5
-
-    def embed(self, text: str) -> Tensor:
-        rows = [
-            torch.randn(self.width, generator=torch.Generator().manual_seed(zlib.crc32(word.encode()))) * 0.5
-            for word in text.split()
-        ]
-        return torch.stack(rows).to(self.dtype)
-
-    def tower(self, tokens: Tensor) -> Tensor:
-        """Token embeddings (L, W) of one prompt -> its feature (D)."""
-        return torch.tanh((tokens + self.places[: len(tokens)]) @ self.layer).mean(0) @ self.projection
-
-    def text_features(self, classes: Classes, templates: Sequence[str] | None = None) -> Tensor:
-        rows = []
-        for name in classes.names:
-            prompts = [self.tower(self.embed(t.replace("{}", name))) for t in templates or classes.templates]
-            rows.append(unit(torch.stack([unit(prompt) for prompt in prompts]).mean(0)))
-        return torch.stack(rows)
-
-    def prompts(self, classes: Classes, length: int, position: str = "end") -> LinearPrompts:
-        return LinearPrompts(self, classes, length, position)
-
-    def encode_images(self, pixels: Tensor) -> Tensor:
-        raise AssertionError("no method here looks at pixels")
-
-
-class LinearPrompts:
-    """One text after the other; implements `bench.api.Prompts`."""
-
-    def __init__(self, backbone: LinearBackbone, classes: Classes, length: int, position: str) -> None:
-        self.before = {"end": length, "middle": length // 2, "front": 0}[position]
-        self.tower, self.names = backbone.tower, [backbone.embed(name) for name in classes.names]
-        self.dot = backbone.embed(".")
-
-    def __call__(self, context: Tensor) -> Tensor:
-        if context.dim() == 4:
-            return torch.stack([self(one if len(one) > 1 else one[0]) for one in context])
-        contexts = context if context.dim() == 3 else [context] * len(self.names)
-        parts = [(v[: self.before], n, v[self.before :]) for v, n in zip(contexts, self.names, strict=True)]
-        return torch.stack([self.tower(torch.cat([*part, self.dot])) for part in parts])
-
-    def vjp(self, context: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        def back(slopes: Tensor) -> Tensor:
-            leaf = context.detach().requires_grad_()
-            with torch.enable_grad():
-                return torch.stack([torch.autograd.grad(self(leaf), leaf, slope)[0] for slope in slopes])
-
-        return self(context.detach()), back
-
-
-# -- data -------------------------------------------------------------------------------------------------------------
-
-
-def classes_of(k: int) -> Classes:
-    return Classes(ANIMALS[:k], ("a photo of a {}.",), tuple(range(k)))
-
-
-def pictures(backbone, labels: Tensor, seed: int, *shape: int) -> Tensor:
-    """Features (n, *shape, D), not normalised, near some text of their class."""
-    rng = torch.Generator().manual_seed(seed)
-    text = backbone.text_features(classes_of(int(labels.max()) + 1))[labels]
-    noise = torch.randn(len(labels), *shape, backbone.dim, generator=rng).to(text)
-    return 3 * (text.view(len(labels), *[1] * len(shape), -1) + 0.7 * noise / backbone.dim**0.5)
-
-
-def pixels_of(backbone, n: int, seed: int) -> Tensor | None:
-    """Noise (n, 3, H, W) where the backbone has an image tower."""
-    if "pixels" not in backbone.offers:
-        return None
-    size = backbone.transform.size
-    return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(seed)).to(backbone.scale.dtype)
-
-
-def support_of(backbone, k: int = 5, shots: int = 4, seed: int = 0) -> Support:
-    labels, held = torch.arange(k).repeat_interleave(shots), torch.arange(k).repeat_interleave(min(shots, 4))
-    views = pictures(backbone, labels, seed + 1, 3)
-
-    def augment(copies: int) -> Tensor:
-        return views[:, torch.arange(copies) % 3]
-
-    val = pictures(backbone, held, seed + 2)
-    pixels = pixels_of(backbone, len(labels), seed + 3)
-
-    def images(steps, scale, flip):
-        assert pixels is not None
-        return (pixels[rows] for _, rows in steps)
-
-    return Support(
-        classes_of(k),
-        pictures(backbone, labels, seed),
-        labels,
-        augment,
-        Support(classes_of(k), val, held, lambda copies: val[:, None]),
-        None if pixels is None else images,
-    )
-
-
-def still(support: Support) -> Support:
-    """The same support where no augmented views can be made, as in a feature bundle."""
-    return replace(support, augment=lambda copies: support.features[:, None])
-
-
-def batch_of(backbone, k: int = 5, n: int = 6, views: int = 20, seed: int = 50) -> Batch:
-    seen = pictures(backbone, torch.arange(n) % k, seed, views)
-    pixels = pixels_of(backbone, n, seed + 1)
-    return Batch(tuple(f"picture-{i}" for i in range(n)), seen[:, 0].clone(), seen, pixels)
-
-
-# -- equations --------------------------------------------------------------------------------------------------------
+from bench.api import Classes
 
 
 def unit(x: Tensor) -> Tensor:

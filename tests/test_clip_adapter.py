@@ -1,7 +1,9 @@
 import torch
-from reference import LinearBackbone, batch_of, clip_logits, cross_entropy, support_of, train_in_one_batch
+from reference import clip_logits, cross_entropy, train_in_one_batch
 
 import methods._training
+from bench.contract.backbones import LinearBackbone
+from bench.contract.data import batch_of, support_of
 from methods.clip_adapter import ClipAdapter
 from methods.zero_shot import ZeroShot
 

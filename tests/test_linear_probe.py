@@ -4,21 +4,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import (
-    LinearBackbone,
-    batch_of,
-    classes_of,
-    clip_logits,
-    cross_entropy,
-    logistic_objective,
-    softmax,
-    still,
-    support_of,
-    train_in_one_batch,
-)
+from reference import clip_logits, cross_entropy, logistic_objective, softmax, train_in_one_batch
 
 import methods.linear_probe
 from bench.api import NotRunnable, Support
+from bench.contract.backbones import LinearBackbone
+from bench.contract.data import batch_of, classes_of, still, support_of
 from methods.linear_probe import CLAP, LinearProbe, TextProbe, class_prices
 
 BACKBONE = LinearBackbone()

@@ -4,19 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import (
-    LinearBackbone,
-    LiteralRAda,
-    batch_of,
-    classes_of,
-    clip_logits,
-    cross_entropy,
-    rada_answer,
-    rada_penalty,
-    support_of,
-    train_in_one_batch,
-    unit,
-)
+from reference import LiteralRAda, clip_logits, cross_entropy, rada_answer, rada_penalty, train_in_one_batch, unit
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -24,6 +12,8 @@ import methods._attention
 import methods._training
 import methods.rada
 from bench.api import METHODS, NotRunnable, Phases, UserError, measured
+from bench.contract.backbones import LinearBackbone
+from bench.contract.data import batch_of, classes_of, support_of
 from methods.rada import QUERIES, REGULARISERS, RAda, RAdaDagger, RAdaTTT, new_layer, rational_logits
 from methods.zero_shot import ZeroShot
 

@@ -2,9 +2,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import LinearBackbone, batch_of, classes_of, support_of, tpt_answer
+from reference import tpt_answer
 
 from bench.api import METHODS, Batch, NotRunnable, Phases, measured
+from bench.contract.backbones import LinearBackbone
+from bench.contract.data import batch_of, classes_of, support_of
 from methods import tpt
 from methods._training import adamw
 from methods.coop import CoOp

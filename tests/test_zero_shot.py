@@ -2,9 +2,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from reference import LinearBackbone, batch_of, classes_of, clip_logits, mean_softmax, surest
+from reference import clip_logits, mean_softmax, surest
 
 from bench.api import METHODS, Batch, Classes
+from bench.contract.backbones import LinearBackbone
+from bench.contract.data import batch_of, classes_of
 from methods._training import confident, entropy_of_mean, log_mean
 from methods.zero_shot import SHORT_LIST, ViewMean, ZeroShot
 
