@@ -6,8 +6,9 @@ Every random crop is a function of (seed, data set, picture id) alone, so all me
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from bench.readers.rows import Pictures
 
 ENCODE = 512  # pictures or views that pass the image tower together, at most
 PIXELS = 2**23  # that pass it together, three numbers each: 55 pictures of 224 x 224, which are 32 MiB
+CENSUS = 64  # pictures that a process opens for one answer whether they can be read
 SUPPORT_CROPS = Crops(interpolation="bicubic")  # the CoOp line's training augmentation
 VIEW_CROPS = Crops()  # TPT's views
 DRAWING = tuple(Path(str(module.__file__)) for module in (sampling, transforms))
@@ -105,6 +107,38 @@ class Features:
         key = {"what": purpose, "recipe": asdict(recipe), "seed": seed}
         entry = self._entry(rows, dataset, key, (len(rows.ids), count, backbone.dim), fill, axis=1)
         return _tensor(entry), Encoded({purpose: entry}, len(rows.ids) * count)
+
+    def sound(self, rows: Rows, dataset: str) -> Rows:
+        """The rows whose pictures can be read, with a warning that counts and names those that cannot.
+
+        All are opened once, and what was found is kept; what was broken then is looked at again, for a file may have
+        been replaced. Raises UserError where nothing is left.
+        """
+        if not len(rows) or rows.features is not None:
+            return rows
+
+        def openable(places: Sequence[int]) -> list[bool]:
+            return [_opens(rows, place) for place in places]
+
+        def fill(out: np.ndarray, first: int) -> Iterator[int]:
+            n = len(rows)
+            blocks = [range(start, min(start + CENSUS, n)) for start in range(first, n, CENSUS)]
+            for places, found in zip(blocks, ahead(blocks, openable, self.workers), strict=True):
+                out[places.start : places.stop] = found
+                self.tick(f"opening {dataset}", places.stop, n)
+                yield places.stop
+
+        key = {"what": "readable pictures", "dataset": dataset, "rows": rows_hash(rows)}
+        entry = self.cache.array(key, (len(rows),), fill, "bool", about={"machine": provenance.machine("cpu")})
+        broken = [place for place in np.flatnonzero(~entry.array).tolist() if entry.fresh or not _opens(rows, place)]
+        if not broken:
+            return rows
+        if len(broken) == len(rows):
+            raise UserError(f"{dataset}: none of {len(rows)} pictures can be read: `python -m bench data check` tells.")
+        left = rows.take(sorted(set(range(len(rows))) - set(broken)))
+        of = f"{len(broken)} of {len(rows)} pictures"
+        text = f"{dataset}: {of} cannot be read and were left out, such as {rows.ids[broken[0]]}"
+        return replace(left, warnings=(*left.warnings, text), skipped=len(broken))
 
     def support(
         self,
@@ -246,6 +280,15 @@ class Features:
         return self.cache.array(whole, shape, fill, axis=axis, about={"machine": machine})
 
 
+def _opens(rows: Rows, place: int) -> bool:
+    """Whether this picture can be read; readers say in a UserError that it cannot."""
+    try:
+        rows.load([place])
+    except UserError:
+        return False
+    return True
+
+
 def _opened(rows: Rows, places: Sequence[int]) -> Iterator[Pictures]:
     """The pictures at these places in their order: files one by one, for each may be large, others together."""
     first = rows.load(places[:1])
@@ -261,9 +304,18 @@ def _each(rows: Rows, places: Sequence[int]) -> Iterator[Any]:
     return (picture for pictures in _opened(rows, places) for picture in pictures)
 
 
+_HASHES: weakref.WeakKeyDictionary[Rows, str] = weakref.WeakKeyDictionary()
+
+
 def rows_hash(rows: Rows) -> str:
     """Hash of which pictures stand in which order: the source's fingerprint and the ids."""
-    return hashlib.sha256("\n".join([rows.fingerprint, *rows.ids]).encode()).hexdigest()[:24]
+    known = _HASHES.get(rows)
+    if known is None:
+        digest = hashlib.sha256(rows.fingerprint.encode())
+        for id_ in rows.ids:
+            digest.update(b"\n" + id_.encode())
+        known = _HASHES[rows] = digest.hexdigest()[:24]
+    return known
 
 
 def _tensor(entry: Entry) -> Tensor:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -145,6 +145,7 @@ class Runner:
     command: str = ""
     observer: Observer = field(default_factory=Observer)
     checkpoint_every: float = 60.0  # seconds between two checkpoints of a long fit
+    on_bad_image: Literal["fail", "skip"] = "fail"  # what is done about a picture that cannot be read
     _codes: dict[type, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -202,14 +203,16 @@ class Runner:
 
     def _content(self, cell: Cell) -> dict[str, Any]:
         """The texts and pictures that the cell is given: templates, hashes of the test, training and few val rows."""
-        rows, parts = [self._test_rows(cell.task)], [cell.task.test]
-        if cell.task.train is not None:
-            parts.append(cell.task.train)
-            rows += [rows for rows in self._support_rows(cell.task, cell.seed) if rows is not None]
+        parts = [part for part in (cell.task.test, cell.task.train) if part is not None]
         return {
             "templates": [self._card(part.dataset).templates for part in parts],
-            "data": [rows_hash(part) for part in rows],
+            "data": [rows_hash(rows) for rows in self._rows(cell)],
         }
+
+    def _rows(self, cell: Cell) -> list[Rows]:
+        """The test, training and few validation rows of a cell, as far as it has them."""
+        support = () if cell.task.train is None else self._support_rows(cell.task, cell.seed)
+        return [rows for rows in (self._test_rows(cell.task), *support) if rows is not None]
 
     def _group(self, group: list[tuple[Cell, str]]) -> Iterator[tuple[Cell, Record]]:
         """The cells of one fit, one after the other."""
@@ -256,6 +259,8 @@ class Runner:
         with counted(self.backbone) as counts, meter(self.backbone.device) as measure, watched(show):
             state = method.fit(support, self.backbone, rng)
         notes = [*train.warnings, *checkpoints.notes]
+        if val is not None and val.skipped:
+            notes += val.warnings
         if train.features is not None and encoded.augmented:
             notes.append("support not augmented: a feature bundle holds no pictures")
         notes += self._elsewhere(encoded)
@@ -377,6 +382,7 @@ class Runner:
                 "views": self.views if "views" in form.method.needs else 0,
                 "templates": records.cell_id({"templates": content["templates"]}),
                 "data": dict(zip(("test", "train", "val"), content["data"], strict=False)),
+                "skipped": dict(zip(("test", "train", "val"), (r.skipped for r in self._rows(cell)), strict=False)),
                 "cached": dict(cached),
                 "command": self.command,
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -412,7 +418,7 @@ class Runner:
         rows = self._read(task.test).only(_half(task.test, len(self._read(task.test).names)))
         if task.limit is not None and task.limit < len(rows.ids):
             rows = rows.take(range(task.limit))  # readers give test rows in an order whose beginning is a fair sample
-        return rows
+        return self._sound(rows, task.test)
 
     @functools.cache  # noqa: B019
     def _support_rows(self, task: Task, seed: int) -> tuple[Rows, Rows | None]:
@@ -420,11 +426,20 @@ class Runner:
         assert task.train is not None
         train = self._read(task.train, task.shots)
         val = self._read(replace(task.train, split="val"))
-        if not task.shots:
-            return train, val if len(val.ids) else None
-        chosen, few = sampling.few_shot(train.labels.tolist(), val.labels.tolist(), task.shots, seed, train.names)
-        half = _half(task.train, len(train.names))
-        return train.take(chosen).only(half), val.take(few).only(half) if few else None
+        if task.shots:
+            chosen, few = sampling.few_shot(train.labels.tolist(), val.labels.tolist(), task.shots, seed, train.names)
+            half = _half(task.train, len(train.names))
+            train, val = train.take(chosen).only(half), val.take(few).only(half)
+        train, val = self._sound(train, task.train), self._sound(val, task.train)
+        without = sorted(set(range(len(train.names))) - set(train.labels.tolist())) if train.skipped else ()
+        if without:
+            name = train.names[without[0]]
+            raise UserError(f"{task.train.name}: none of the pictures of {name!r} drawn with seed {seed} can be read.")
+        return train, val if len(val.ids) else None
+
+    def _sound(self, rows: Rows, part: Part) -> Rows:
+        """The rows that are used: those that can be read, where others may be left out."""
+        return self.features.sound(rows, part.dataset) if self.on_bad_image == "skip" else rows
 
     @functools.cache  # noqa: B019
     def _encode_flops(self, forwards: float) -> float:

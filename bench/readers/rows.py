@@ -31,6 +31,7 @@ class Rows:
     fingerprint: changes with anything that can change a number.
     warnings: what is not as the card expects it; for the record.
     keys: what the source calls each class, no two the same; empty where it has nothing but the names.
+    skipped: how many pictures were left out because they cannot be read.
     """
 
     ids: tuple[str, ...]
@@ -41,6 +42,7 @@ class Rows:
     features: np.ndarray | None = None
     warnings: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
+    skipped: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
