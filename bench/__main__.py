@@ -197,7 +197,13 @@ def _common(command: argparse.ArgumentParser) -> None:
         type=int,
         default=max(0, min(4, (os.cpu_count() or 1) - 1)),
         metavar="N",
-        help="processes that prepare training pictures for fine-tuning (default: the other cores, at most 4)",
+        help="processes that open, draw and crop pictures (default: the other cores, at most 4)",
+    )
+    command.add_argument(
+        "--on-bad-image",
+        choices=["fail", "skip"],
+        default="fail",
+        help="what a picture that cannot be read does: end the run, or be left out and counted (default: fail)",
     )
     command.add_argument("--data-root", type=Path, metavar="DIR", help="the folder that holds the data sets on disk")
 
@@ -458,6 +464,7 @@ def make_runner(args: argparse.Namespace, suite: Suite, observer: Any, source: A
     limit = None if args.cache_limit is None else int(args.cache_limit * GB)
     features = Features(model, Cache(cache_folder(args), limit), observer.step, args.workers)
     runner = Runner(features, args.results, args.data_root, suite.views, bundle, provenance.command(), observer)
+    runner.on_bad_image = args.on_bad_image
     return runner, suite
 
 
