@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 import methods  # noqa: F401  fills the registry
 from bench import cards, figures, gate, page, provenance, readers, records, report, stats, tune
 from bench.api import METHODS, SETTINGS, Form, Record, Suite, UserError, nearest
 from bench.backbone.text import CHUNK
+from bench.progress import progress
 
 REFERENCE = "zero-shot"
 VIEW_REFERENCES = ("view-mean", "view-mean-confident")
@@ -487,22 +487,18 @@ def bars() -> Iterator[Any]:
     """Progress on standard error: cells in all, and the work inside the present one."""
     from bench.runner import Observer
 
-    columns = (
-        TextColumn("{task.description:<44.44}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        cells = progress.add_task("cells", total=None)
-        inner = progress.add_task("", total=None, visible=False)
+    with progress() as shown:
+        cells = shown.add_task("cells", total=None)
+        inner = shown.add_task("", total=None, visible=False)
 
         def cell(done: int, total: int, text: str) -> None:
-            progress.update(cells, completed=done, total=total, description="cells")
+            shown.update(cells, completed=done, total=total, description="cells")
 
         def step(text: str, done: int, total: int) -> None:
-            progress.update(inner, completed=done, total=total, description=text, visible=True)
+            if text != shown.tasks[inner].description:  # what was found done already is no part of its rate
+                shown.reset(inner, completed=done, total=total, description=text, visible=True)
+            else:
+                shown.update(inner, completed=done, total=total)
 
         yield Observer(cell, step)
 
@@ -676,6 +672,8 @@ def cache_list_command(args: argparse.Namespace) -> int:
         model = ", ".join(str(key[name]) for name in ("backbone", "precision") if name in key)
         shape = " x ".join(map(str, entry.shape))
         used = datetime.fromtimestamp(entry.used).strftime("%Y-%m-%d %H:%M")
+        if entry.rows is not None:
+            what += f", interrupted at {entry.rows:,} of {shape.partition(' ')[0]}"
         table.add_row(entry.id, entry.dataset, what, model, shape, size(entry.bytes), f"{entry.seconds:.1f} s", used)
     console = Console()
     console.print(table)
