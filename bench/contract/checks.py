@@ -175,7 +175,7 @@ class Trial:
         """Broken with the sentence and the largest difference, unless a equals b within the tolerance."""
         require(a.shape == b.shape, f"{sentence}: {tuple(a.shape)} and {tuple(b.shape)}")
         within = self.tolerance if within is None else within
-        off = float((a - b).abs().max()) if a.numel() else 0.0
+        off = float((a - b).detach().abs().max()) if a.numel() else 0.0
         require(off <= within, f"{sentence}: by up to {off:.2g}")
 
     def answered(self, logits: Tensor, pictures: int, classes: int) -> None:
