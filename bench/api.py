@@ -92,9 +92,10 @@ class Suite:
 
     `source` is where labelled support comes from (None: from the data set that is tested); `tests` are references
     `data set` or `data set:domain`; `admits` lists the settings of methods that make sense here; a 0 among `shots`
-    means all training pictures. `fields` is the protocol's recipe: fields of methods that fine-tune, and of zero-shot
-    beside them, in place of their defaults. `id` names the test that is in distribution: a column of its own, and no
-    part of the mean over the shifts.
+    means all training pictures. A `source` of "other domains" leaves one domain out: each test domain is answered after
+    learning on all others of its data set. `among` is that of the tasks whose test is another data set (see Task).
+    `fields` is the protocol's recipe: fields of methods that fine-tune, and of zero-shot beside them, in place of their
+    defaults. `id` names the test that is in distribution: a column of its own, and no part of the mean over the shifts.
     """
 
     name: str
@@ -111,12 +112,17 @@ class Suite:
     limit: int | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
     id: str | None = None
+    among: str | None = None
     path: str = ""
+
+
+BUT = "-"
+"""Before the name of a domain: all domains of the data set but this one."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A slice of one data set: which domain, which split, which half of its classes."""
+    """A slice of one data set: which domain ("-sketch": all but sketch), which split, which half of its classes."""
 
     dataset: str
     split: SplitName
@@ -135,17 +141,25 @@ class Task:
     """Learn on `shots` pictures a class of `train` (0: on all; None: nothing is labelled), answer on `test`.
 
     `limit` bounds the test pictures (the first ones of the reader's order, which is fixed by the data set).
+    `among` names the data set among all of whose classes the answer is sought; the logits are then masked to those of
+    `test`, where an id that stands for several gets their largest. None: among those of `test` alone.
     """
 
     test: Part
     train: Part | None = None
     shots: int = 0
     limit: int | None = None
+    among: str | None = None
 
     @property
     def name(self) -> str:
-        source = "" if self.train is None or self.train.dataset == self.test.dataset else f" from {self.train.name}"
-        return self.test.name + (f" @{self.shots or 'all'}{source}" if self.train is not None else "")
+        name = self.test.name + (f" among {self.among}" if self.among else "")
+        if self.train is None:
+            return name
+        source = "" if self.train.dataset == self.test.dataset else f" from {self.train.name}"
+        if self.train.domain and self.train.domain.startswith(BUT):
+            source = " from the other domains"
+        return f"{name} @{self.shots or 'all'}{source}"
 
 
 @dataclass(frozen=True)
@@ -358,13 +372,17 @@ class Method(Protocol):
 
 @dataclass(frozen=True)
 class Form:
-    """A registered method: a class with its fields. `extra` forms run only when they are named themselves."""
+    """A registered method: a class with its fields. `extra` forms run only when they are named themselves.
+
+    `origin`: the package and its version, or the file and its hash, where a plug-in brought it.
+    """
 
     name: str
     title: str
     family: str
     method: Method
     extra: bool = False
+    origin: str = ""
 
     def with_fields(self, **values: Any) -> Form:
         """The same form with other hyper-parameters."""
@@ -394,7 +412,7 @@ def register(name: str, *, title: str, family: str | None = None, extra: bool = 
 
     def decorate(cls):
         if name in METHODS:
-            raise ValueError(f"two methods are registered as {name!r}")
+            raise ValueError(f"two methods are registered as {name!r}: choose another name")
         METHODS[name] = Form(name, title, family or name, cls(**values), extra)
         return cls
 

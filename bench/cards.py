@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import readers
-from bench.api import SETTINGS, Card, Download, Obtain, Part, Suite, Task, UserError, nearest
+from bench.api import BUT, SETTINGS, Card, Download, Obtain, Part, Suite, Task, UserError, nearest
 from bench.readers import kinds
 from bench.readers.kinds import Kind, checked
 
@@ -59,6 +59,8 @@ URL = {
     "sha256": Kind("64 lower-case hexadecimal digits", lambda v: kinds.sha256(v) and len(v) == 64),
     "extract": Kind("a folder below the data root, without '..'", kinds.inside),
 }
+OTHERS = "other domains"
+"""The source of a suite that leaves one domain out."""
 SETTING_NAMES = ("domain-shift", "few-shot", "base-to-new")
 SUITE = {
     "name": CARD["name"],
@@ -71,12 +73,13 @@ SUITE = {
         True,
     ),
     "backbone": Kind("the name of a backbone, such as 'world-rn'", kinds.text, True),
-    "source": Kind("a data set, such as 'world-photo'", kinds.text),
+    "source": Kind(f"a data set, such as 'world-photo', or {OTHERS!r}", kinds.text),
     "shots": Kind(
         "a list of different whole numbers, 0 for all pictures", kinds.list_of(lambda k: k == 0 or kinds.count(k))
     ),
     "fields": Kind("a table of fields of methods that fine-tune", kinds.table_of()),
     "id": Kind("the one of the tests that is in distribution", kinds.text),
+    "among": Kind("a data set whose card lists its classes, such as 'imagenet'", kinds.text),
     "seeds": Kind("a whole number above 0", kinds.count),
     "view_seeds": Kind("a whole number above 0", kinds.count),
     "views": Kind("a whole number above 0", kinds.count),
@@ -212,7 +215,7 @@ def check(suite: Suite, folder: Path | None = None) -> None:
         raise UserError(f"{shown}: id names {suite.id!r}; name one of the tests, in a domain-shift suite.")
     for key, references in (
         ("tests", suite.tests),
-        ("source", () if suite.source is None else (suite.source,)),
+        ("source", () if suite.source in (None, OTHERS) else (suite.source,)),
     ):
         for reference in references:
             name, domain = split_reference(reference)
@@ -221,12 +224,23 @@ def check(suite: Suite, folder: Path | None = None) -> None:
             except UserError as error:
                 raise UserError(f"{shown}: {key} names {reference!r}: {error}") from error
     for test in suite.tests:
+        if suite.source == OTHERS:
+            name, domain = split_reference(test)
+            if domain is None:
+                raise UserError(f"{shown}: {test!r} has no {OTHERS}; test on a domain of a data set that has several.")
+            readers.check_domain(card(name, folder), BUT + domain)
+            continue
         source = test if suite.source is None else suite.source
         if source == test and readers.READERS[card(split_reference(test)[0], folder).reader].one_split:
             raise UserError(
                 f"{shown}: {test!r} has one split only and cannot be learnt from and tested on at once; "
                 f"take another domain as source."
             )
+    if suite.among is not None and (suite.setting != "domain-shift" or not card(suite.among, folder).classes):
+        raise UserError(
+            f"{shown}: among names {suite.among!r}; name a data set whose card lists its classes, and that in a "
+            f"domain-shift suite."
+        )
 
 
 def split_reference(reference: str) -> tuple[str, str | None]:
@@ -258,12 +272,16 @@ def tasks(suite: Suite, shots: Iterable[int] | None = None) -> list[Task]:
             raise UserError(f"shots must be 0 (all pictures) or more, not {k}.")
         for reference in suite.tests:
             test = Part(*_reorder(reference, "test"))
+            among = None if test.dataset == suite.among else suite.among
             if suite.setting == "base-to-new":
                 train = replace(test, split="train", half="base")
                 out += [Task(replace(test, half=half), train, k, suite.limit) for half in ("base", "new")]
+            elif suite.source == OTHERS:
+                train = replace(test, split="train", domain=f"{BUT}{test.domain}")
+                out.append(Task(test, train, k, suite.limit, among))
             else:
                 train = Part(*_reorder(suite.source or reference, "train"))
-                out.append(Task(test, train, k, suite.limit))
+                out.append(Task(test, train, k, suite.limit, among))
     return out
 
 

@@ -11,8 +11,9 @@ import ast
 import functools
 import importlib.util
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -185,7 +186,8 @@ class Runner:
                 "method": cell.form.name,
                 "fields": cell.form.hyper_parameters(),
                 "code": self._code(cell.form),
-                "task": cell.task,
+                "task": {f.name: getattr(cell.task, f.name) for f in fields(cell.task) if f.name != "among"},
+                **self._among(cell.task),
                 **self._content(cell),
                 "seed": cell.seed,
                 "views": self.views if "views" in cell.form.method.needs else 0,
@@ -193,6 +195,10 @@ class Runner:
                 "precision": self.backbone.precision,
             }
         )
+
+    def _among(self, task: Task) -> dict[str, Any]:
+        """The classes among which the answer is sought, where they are not those of the test."""
+        return {} if task.among is None else {"among": readers.listed(self._card(task.among))}
 
     def _code(self, form: Form) -> str:
         """As it was when this runner first asked: a file that is edited during a run changes nothing of that run."""
@@ -288,9 +294,12 @@ class Runner:
         columns, notes = None, list(fitted.notes)
         if task.train is not None and not method.transfers:
             classes = self._classes(task.train)  # the prompts that its fit has seen, where the test's card has others
-            if classes.names != asked.names:
-                columns = places(asked, classes)
-                notes.append(f"{len(classes)} logits masked to the {len(asked)} classes asked for")
+        elif task.among is not None:
+            names, keys = readers.listed(self._card(task.among))
+            classes = Classes(names, asked.templates, tuple(range(len(names))), keys)
+        if classes.names != asked.names:
+            columns = places(asked, classes)
+            notes.append(f"{len(classes)} logits masked to the {len(asked)} classes asked for")
         test = self._test_rows(task)
         serve, encoded = self.features.batches(test, task.test.dataset, method.needs, cell.seed, self.views)
 
@@ -312,7 +321,7 @@ class Runner:
                 if not torch.isfinite(logits).all():
                     raise ValueError("logits that are not finite")
                 logits = logits.detach().double().cpu()
-                answers.append(logits if columns is None else logits[:, columns])
+                answers.append(logits if columns is None else logits[:, columns].amax(-1))
                 self.observer.step(f"{cell.form.title}: {task.name}", sum(map(len, answers)), n)
         p = torch.cat(answers).softmax(1)
         label = torch.from_numpy(test.labels)
@@ -384,6 +393,7 @@ class Runner:
                 "data": dict(zip(("test", "train", "val"), content["data"], strict=False)),
                 "skipped": dict(zip(("test", "train", "val"), (r.skipped for r in self._rows(cell)), strict=False)),
                 "cached": dict(cached),
+                "method": form.origin or provenance.own(),
                 "command": self.command,
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             },
@@ -458,19 +468,24 @@ def _half(part: Part, classes: int) -> list[int]:
     return {"all": base + new, "base": base, "new": new}[part.half]
 
 
-def places(asked: Classes, known: Classes) -> list[int]:
-    """Where the asked classes stand among those that a method is tied to: its other logits are masked.
+def places(asked: Classes, known: Classes) -> list[list[int]]:
+    """Where the asked classes stand among the known ones, whose other logits are masked: (K, m) positions.
 
-    By their keys where both data sets have the same, for two of ImageNet's names stand for two classes each.
+    By their keys where both data sets have the same, for two of ImageNet's names stand for two classes each. A key
+    "a+b" stands for two of the known classes, of which the larger logit counts (ObjectNet); with m > 1 the positions of
+    the others are repeated.
     """
-    by_key = bool(asked.keys) and set(asked.keys) <= set(known.keys)
-    mine, theirs = (asked.keys, known.keys) if by_key else (asked.names, known.names)
-    if not set(mine) <= set(theirs):
-        raise NotRunnable("not transferable: tied to the classes it was fitted on")
-    for name in mine:
-        if mine.count(name) + theirs.count(name) > 2:
+    groups = [key.split("+") for key in asked.keys]
+    by_key = bool(groups) and {key for group in groups for key in group} <= set(known.keys)
+    mine, theirs = (groups, known.keys) if by_key else ([[name] for name in asked.names], known.names)
+    counts, where = Counter(theirs), {name: place for place, name in enumerate(theirs)}
+    for name, count in Counter(name for group in mine for name in group).items():
+        if name not in where:
+            raise NotRunnable("not transferable: tied to the classes it was fitted on")
+        if count + counts[name] > 2:
             raise NotRunnable(f"not transferable: tied to its classes, of which more than one is called {name!r}")
-    return [theirs.index(name) for name in mine]
+    widest = max(map(len, mine))
+    return [[where[name] for name in (*group, *group[:1] * (widest - len(group)))] for group in mine]
 
 
 def _first(batch: Batch) -> Batch:
@@ -490,20 +505,33 @@ def code_hash(form: Form) -> str:
     spec = importlib.util.find_spec(type(form.method).__module__)
     if spec is not None and spec.origin:
         own = Path(spec.origin)
-        paths += sorted({*with_imported(own), *own.parent.glob("_[!_]*.py")})
+        shared = own.parent.glob("_[!_]*.py") if spec.parent else ()  # a file of its own shares nothing
+        paths += sorted({*with_imported(own), *shared})
     return provenance.code_hash(paths)
 
 
 @functools.cache
 def with_imported(file: Path) -> set[Path]:
-    """This file and those of its folder that it imports from, directly or not."""
+    """This file and those of its folder, and of the methods here, that it imports from, directly or not."""
     found, new = set(), {file}
     while new:
         found |= new
-        nodes = [node for path in new for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
-        modules = [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
-        beside = (
-            file.parent / f"{name.split('.')[1]}.py" for name in modules if name.startswith(f"{file.parent.name}.")
-        )
+        beside = (place for path in new for place in _imported(path))
         new = {path for path in beside if path.is_file()} - found
     return found
+
+
+def _imported(file: Path) -> Iterator[Path]:
+    """Where the modules would be that a file imports from its own folder or from `methods`."""
+    here = importlib.util.find_spec("methods")
+    folders = {"methods": Path(here.origin).parent} if here is not None and here.origin else {}
+    folders[file.parent.name] = file.parent
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        package, _, module = (node.module or "").partition(".")
+        if node.level == 1:  # from .module import name, from . import module
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            yield from (file.parent / f"{name.split('.')[0]}.py" for name in names)
+        elif not node.level and module and package in folders:
+            yield folders[package] / f"{module.split('.')[0]}.py"

@@ -204,7 +204,7 @@ def test_a_method_tied_to_more_classes_than_are_asked_for_is_masked_to_those(run
 @pytest.mark.parametrize(
     ("asked", "known", "found"),
     [
-        (("b", "a"), ("a", "b", "c"), [1, 0]),
+        (("b", "a"), ("a", "b", "c"), [[1], [0]]),
         (("d",), ("a", "b"), "tied to the classes it was fitted on"),
         (("a",), ("a", "b", "a"), "more than one is called 'a'"),
         (("a", "a"), ("a", "b"), "more than one is called 'a'"),
@@ -222,7 +222,7 @@ def test_asked_classes_are_found_by_names_that_stand_for_one_class(asked, known,
 def test_classes_of_one_name_are_told_apart_by_their_keys() -> None:
     known = Classes(("missile", "owl", "missile"), ("{}",), (0, 1, 2), ("n03773504", "n01622779", "n04008634"))
     asked = Classes(("missile", "owl"), ("{}",), (0, 1), ("n04008634", "n01622779"))
-    assert places(asked, known) == [2, 1]
+    assert places(asked, known) == [[2], [1]]
     assert known.permuted([2, 0]).keys == ("n04008634", "n03773504")
 
 

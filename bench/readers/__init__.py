@@ -8,13 +8,14 @@ draws depend on it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from bench.api import Card, Part, UserError, nearest
+from bench.api import BUT, Card, Part, UserError, nearest
 from bench.readers import bundle, drawn, folders, split_file
 from bench.readers.bundle import Bundle, bundle_card, open_bundle
 from bench.readers.kinds import checked
-from bench.readers.rows import Reader, Rows
+from bench.readers.rows import Reader, Rows, joined, readable
 
 __all__ = [
     "READERS",
@@ -24,6 +25,7 @@ __all__ = [
     "bundle_card",
     "check",
     "check_domain",
+    "listed",
     "open_bundle",
     "read",
 ]
@@ -44,7 +46,17 @@ def read(card: Card, part: Part, root: Path | None = None, shots: int | None = N
     alone, which hold one fixed support set for each number of shots.
     """
     check_domain(card, part.domain)
+    if part.domain is not None and part.domain.startswith(BUT):
+        others = [domain for domain in card.domains if domain != part.domain.removeprefix(BUT)]
+        return joined([READERS[card.reader].read(card, replace(part, domain=d), root, shots) for d in others])
     return READERS[card.reader].read(card, part, root, shots)
+
+
+def listed(card: Card) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names and the keys of a card's classes, without looking at any file; both empty where it lists none."""
+    options = card.options
+    keys = options.get("keys") or options.get("folders") or ()
+    return tuple(map(readable, card.classes)), tuple(keys)
 
 
 def check(card: Card) -> None:
@@ -66,5 +78,7 @@ def check_domain(card: Card, domain: str | None) -> None:
             raise UserError(f"data set {card.name} has domains: name one, such as {card.name}:{card.domains[0]}.")
     elif not card.domains:
         raise UserError(f"data set {card.name} has no domains: leave out {domain!r}.")
-    elif domain not in card.domains:
+    elif domain.startswith(BUT) and not (READERS[card.reader].one_split and len(card.domains) > 1):
+        raise UserError(f"data set {card.name} cannot be read without one domain: {domain!r} must name one itself.")
+    elif domain.removeprefix(BUT) not in card.domains:
         raise UserError(f"data set {card.name} has no domain {domain!r}; {nearest(domain, card.domains)}")

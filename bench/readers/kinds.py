@@ -83,6 +83,9 @@ def one_of(*values: Any) -> Kind:
     return Kind(f"one of {', '.join(map(str, values))}", lambda value: not isinstance(value, bool) and value in values)
 
 
+YES = Kind("true, or left out", lambda value: value is True)
+
+
 def list_of(holds: Check, twice: bool = False) -> Check:
     """A list that is not empty, of different values unless `twice`."""
 

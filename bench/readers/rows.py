@@ -79,6 +79,24 @@ class Rows:
         )
 
 
+def joined(parts: Sequence[Rows]) -> Rows:
+    """The rows of several domains of one data set whose pictures are files, one after the other."""
+    first = parts[0]
+    where = [(part, place) for part in parts for place in range(len(part))]
+
+    def load(positions: Sequence[int]) -> Pictures:
+        return [part.load([place])[0] for part, place in map(where.__getitem__, positions)]  # type: ignore[misc]
+
+    return replace(
+        first,
+        ids=tuple(id_ for part in parts for id_ in part.ids),
+        labels=np.concatenate([part.labels for part in parts]),
+        load=load,
+        fingerprint=digest("joined", [part.fingerprint for part in parts]),
+        warnings=tuple(dict.fromkeys(warning for part in parts for warning in part.warnings)),
+    )
+
+
 class Read(Protocol):
     """One layout on disk: the rows of a part of a card's data set; `root` is the user's data root."""
 
