@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 import methods  # noqa: F401  fills the registry
-from bench import cards, figures, gate, page, provenance, readers, records, report, stats, tune
+from bench import cards, contract, figures, gate, page, plugins, provenance, readers, records, report, stats, tune
 from bench.api import METHODS, SETTINGS, Form, Record, Suite, UserError, nearest
 from bench.backbone.text import CHUNK
 from bench.progress import progress
@@ -32,7 +32,10 @@ def main(words: Sequence[str] | None = None) -> int:
     errors = Console(stderr=True, soft_wrap=True)
     args = parser().parse_args(words)
     try:
-        return args.command(args)
+        with plugins.plugged(args.plugin) if "plugin" in args else contextlib.nullcontext([]) as args.left_out:
+            for plugin in args.left_out:
+                errors.print(plugin.warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
+            return args.command(args)
     except UserError as error:
         errors.print(f"error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
         return 2
@@ -74,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--fresh", action="store_true", help="compute every cell again")
     run.add_argument("--dry-run", action="store_true", help="print what would run, and stop")
     _common(run)
+    _plugins(run)
     run.set_defaults(command=run_command)
 
     show = commands.add_parser("report", help="make the tables again from the stored cells")
@@ -89,6 +93,7 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument(
         "--style", default="plain", choices=["plain", "paper"], help="paper: its columns, and what papers print beside"
     )
+    _plugins(show)
     show.set_defaults(command=report_command)
 
     versus = commands.add_parser("compare", help="two methods, or two results folders, task by task")
@@ -100,6 +105,7 @@ def parser() -> argparse.ArgumentParser:
     )
     versus.add_argument("--features", type=Path, metavar="FILE", help="the feature bundle that the cells were run on")
     versus.add_argument("--format", default="terminal", choices=list(report.FORMATS), help="of what is printed")
+    _plugins(versus)
     versus.set_defaults(command=compare_command)
 
     check = commands.add_parser(
@@ -120,13 +126,27 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("--alpha", type=share, default=stats.ALPHA, help=f"of errors (default: {stats.ALPHA})")
     check.add_argument("--json", action="store_true", help="print everything as JSON instead of the table")
     check.add_argument("--github", action="store_true", help="annotations too (on stderr beside --json)")
+    _plugins(check)
     check.set_defaults(command=gate_command)
+
+    promises = commands.add_parser(
+        "contract",
+        help="whether methods keep what the harness relies on; for authors",
+        description="Exit code 0: every promise is kept. 1: some are broken. 2: a mistake in the command.",
+    )
+    promises.add_argument("methods", metavar="NAMES", help="families or forms, comma-separated, or all")
+    promises.add_argument(
+        "--set", action="append", default=[], metavar="NAME.FIELD=VALUE", help="a hyper-parameter of a form or family"
+    )
+    _plugins(promises)
+    promises.set_defaults(command=contract_command)
 
     lists = commands.add_parser("list", help="what there is")
     lists.add_argument("what", choices=["methods", "datasets", "suites", "backbones"])
     lists.add_argument(
         "--architectures", action="store_true", help="with backbones: every architecture of open_clip and its text path"
     )
+    _plugins(lists)
     lists.set_defaults(command=list_command)
 
     cache = commands.add_parser("cache", help="what is encoded already: list it, or remove it")
@@ -152,6 +172,7 @@ def parser() -> argparse.ArgumentParser:
     )
     choose.add_argument("--methods", default="all", metavar="NAMES")
     _common(choose)
+    _plugins(choose)
     choose.set_defaults(command=tune_command)
 
     train = commands.add_parser("pretrain", help="train the embedded backbone on the embedded world again")
@@ -208,6 +229,17 @@ def _common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data-root", type=Path, metavar="DIR", help="the folder that holds the data sets on disk")
 
 
+def _plugins(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="a Python file that registers methods, beside those of installed packages; repeatable",
+    )
+
+
 def _cache_place(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--results", type=Path, default=Path("results"), metavar="DIR", help="where cells and tables go"
@@ -261,7 +293,7 @@ def run_command(args: argparse.Namespace) -> int:
     from bench.runner import Outcome, plan
 
     suite = narrowed(cards.suite(args.suite), args)
-    wanted = select(args.methods, suite)
+    wanted = select(args.methods, suite, args.left_out)
     changed, variants = settings(args.set, wanted), sweeps(args.sweep, wanted)
     writable(args.results)
     console, ran, names, planned = Console(), Outcome(), dict.fromkeys(form.name for form in wanted), 0
@@ -326,24 +358,32 @@ def narrowed(suite: Suite, args: argparse.Namespace) -> Suite:
     return suite
 
 
-def select(names: str, suite: Suite) -> list[Form]:
-    """The forms that were asked for and that the suite admits, in leaderboard order, references included.
+def named(names: str, left_out: Sequence[plugins.Plugin]) -> dict[str, list[Form]]:
+    """Each word and the forms that it stands for.
 
-    A family stands for its forms that are not `extra`; where a word names both, the family is meant.
+    A family stands for its forms that are not `extra`, or for all where there are no others; where a word names both a
+    family and a form, the family is meant. UserError for an unknown name, with the reason where a plug-in that is left
+    out would have brought it.
     """
-    families: dict[str, list[Form]] = {}
+    families: dict[str, list[Form]] = {"all": list(METHODS.values())}
     for form in METHODS.values():
         families.setdefault(form.family, []).append(form)
-    wanted = {REFERENCE}
+    found = {}
     for name in dict.fromkeys(word.strip() for word in names.split(",")):
-        if name == "all":
-            found = [form for form in METHODS.values() if not form.extra]
-        elif name in families:
-            found = [form for form in families[name] if not form.extra]
+        plugins.refuse_left_out(name, name in families or name in METHODS, left_out)
+        if name in families:
+            found[name] = [form for form in families[name] if not form.extra] or families[name]
         elif name in METHODS:
-            found = [METHODS[name]]
+            found[name] = [METHODS[name]]
         else:
-            raise UserError(f"unknown method {name!r}: {nearest(name, [*families, *METHODS])}")
+            raise UserError(f"unknown method {name!r}: {nearest(name, [*families, *METHODS][1:])}")
+    return found
+
+
+def select(names: str, suite: Suite, left_out: Sequence[plugins.Plugin] = ()) -> list[Form]:
+    """The forms that were asked for and that the suite admits, in leaderboard order, references included."""
+    wanted = {REFERENCE}
+    for name, found in named(names, left_out).items():
         admitted = [form for form in found if form.method.setting in suite.admits]
         if not admitted:
             kinds = " and ".join(sorted({form.method.setting for form in found}))
@@ -608,6 +648,26 @@ def gate_command(args: argparse.Namespace) -> int:
     return found.exit
 
 
+def contract_command(args: argparse.Namespace) -> int:
+    found = named(args.methods, args.left_out)
+    forms = list({form.name: form for group in found.values() for form in group}.values())
+    changed = settings(args.set, forms)
+    console, broken = Console(), 0
+    for form in forms:
+        table = Table("check", "promise", "outcome", title=f"{form.title} ({form.name})", title_justify="left")
+        failed = []
+        for finding in contract.findings(form.with_fields(**changed.get(form.name, {}))):
+            table.add_row(finding.check.name, finding.check.says, "broken" if finding.error else "kept")
+            failed += [finding] if finding.error else []
+        console.print(table)
+        for finding in failed:
+            console.print(f"{finding.check.name}: {finding.error}.", markup=False, highlight=False, soft_wrap=True)
+        kept = f"{len(table.rows) - len(failed)} of {len(table.rows)} promises kept"
+        console.print(f"{form.name}: {kept}.", markup=False, highlight=False)
+        broken += len(failed)
+    return 1 if broken else 0
+
+
 def list_command(args: argparse.Namespace) -> int:
     console = Console()
     if args.what == "methods":
@@ -699,7 +759,7 @@ def size(count: int) -> str:
 
 def tune_command(args: argparse.Namespace) -> int:
     suites = [cards.suite(name) for name in tune.SUITES]
-    wanted = select(args.methods, replace(suites[0], admits=SETTINGS))
+    wanted = select(args.methods, replace(suites[0], admits=SETTINGS), args.left_out)
     writable(args.results)
     found: dict[str, Any] = {}
     with bars() as observer:

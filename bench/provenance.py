@@ -58,6 +58,11 @@ def environment() -> dict[str, Any]:
     }
 
 
+def own() -> str:
+    """What brings the project's own methods, in the words that name a plug-in's package."""
+    return " ".join(filter(None, ("vlm-bench", _version("vlm-bench"))))
+
+
 def machine(device: str) -> str:
     """What a time was measured on: the GPU, or the processor and its threads."""
     if device.startswith("cuda"):
