@@ -60,6 +60,8 @@ def size(board: Leaderboard, chart: Chart) -> Figure:
             _bar(axes, point.x, point, look.colour, alpha=0.45)
             axes.plot(point.x, percent(point.y.value), look.marker, color=look.colour, ms=5, zorder=3)
         axes.margins(x=0.1, y=0.12)
+        low, high = axes.get_xlim()
+        axes.set_xlim(low, high + 0.12 * (high - low))  # names stand at the right of their points
         axes.set_title(style.name(panel.title))
         axes.set_ylabel(chart.y)
         _ticks(axes, chart)
