@@ -77,7 +77,17 @@
     if (!node) return;
     node.setAttribute("aria-describedby", "tip");
     tip.replaceChildren(...hints.get(node).map((line) => h("div", {}, line)));
-    const at = node.getBoundingClientRect();
+    settle();
+  }
+
+  /** The hint goes where its element is, and away where that was left behind by scrolling. */
+  function settle() {
+    if (!hinted) return;
+    if (hinted !== document.activeElement && !hinted.matches(":hover")) {
+      show(null);
+      return;
+    }
+    const at = hinted.getBoundingClientRect();
     const box = tip.getBoundingClientRect();
     const left = Math.min(Math.max(6, at.left + at.width / 2 - box.width / 2), innerWidth - box.width - 6);
     const above = at.top - box.height - 8;
@@ -86,10 +96,11 @@
   }
 
   const tipped = (event) => (event.target instanceof Element ? event.target.closest("[data-tip]") : null);
-  document.addEventListener("pointerover", (event) => show(tipped(event)));
+  const attended = () => document.activeElement.closest("[data-tip]:focus-visible"); // what the keyboard is at
+  document.addEventListener("pointerover", (event) => show(tipped(event) || attended()));
   document.addEventListener("focusin", (event) => show(tipped(event)));
   document.addEventListener("focusout", () => show(null));
-  document.addEventListener("scroll", () => show(null), true);
+  document.addEventListener("scroll", settle, true);
   document.addEventListener("keydown", (event) => event.key === "Escape" && show(null));
 
   // -- one tab stop for many: arrows move among them ------------------------------------------------------------------
@@ -128,11 +139,16 @@
     return table;
   }
 
+  // not on the svg: a listener for focus would make it a stop of its own
+  document.addEventListener("focusin", (event) => {
+    const point = event.target.closest(".charts svg [data-tip]");
+    if (point) become(point.ownerSVGElement, point);
+  });
+
   function points(svg) {
     const steps = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 };
     const all = [...svg.querySelectorAll("[data-tip]")];
     all.forEach((node, i) => node.setAttribute("tabindex", i ? "-1" : "0"));
-    svg.addEventListener("focusin", (event) => become(svg, event.target));
     svg.addEventListener("keydown", (event) => {
       if (!steps[event.key]) return;
       event.preventDefault();
