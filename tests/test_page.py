@@ -32,7 +32,7 @@ from bench.report.text import shown
 ROOT = Path(__file__).parent.parent
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>&amp;$x$ %_ \u2028 方法"
 
-VISIBLE = HOSTILE.replace("\u2028", " ")
+VISIBLE = " ".join(HOSTILE.split())
 """A title is on one line."""
 
 
