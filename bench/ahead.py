@@ -6,6 +6,7 @@ Results come in the order of the items, and no more than a window of them is eve
 from __future__ import annotations
 
 import multiprocessing
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -34,15 +35,17 @@ def ahead(items: Sequence[Item], make: Callable[[Item], Made], workers: int, pin
     if workers == 0:
         yield from map(_result, map(source.__getitem__, range(len(items))))
         return
-    loader = DataLoader(
-        source,
-        batch_size=None,
-        num_workers=workers,
-        multiprocessing_context="fork",
-        prefetch_factor=AHEAD,
-        pin_memory=pin,
-    )
-    made = iter(loader)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="This DataLoader will create")  # more than cores, as was asked for
+        loader = DataLoader(
+            source,
+            batch_size=None,
+            num_workers=workers,
+            multiprocessing_context="fork",
+            prefetch_factor=AHEAD,
+            pin_memory=pin,
+        )
+        made = iter(loader)
     while True:
         try:
             one = next(made)
