@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from bench.api import Card, Part, UserError
 from bench.readers import kinds
 from bench.readers.kinds import Kind
-from bench.readers.rows import Reader, Rows, differences, digest, origin, place, readable, spread
+from bench.readers.rows import Missing, Reader, Rows, differences, digest, origin, place, readable, spread
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"))
 SPLITS = ("train", "val", "test")
@@ -51,10 +51,15 @@ def rows_of_files(
         except OSError:
             missing.append(file)
     if missing:
-        raise UserError(
+        gone = set(missing)
+        left = [(file, label) for file, label in zip(files, labels, strict=True) if file not in gone]
+        rest = rows_of_files(card, folder, [f for f, _ in left], [y for _, y in left], names, warnings, False, border)
+        raise Missing(
             f"data set {card.name}: {len(missing)} of {len(files)} pictures are missing in {folder}, "
             f"such as {missing[0]}; "
-            f"get them {origin(card)}."
+            f"get them {origin(card)}.",
+            [folder / file for file in missing],
+            rest,
         )
     return Rows(
         ids=tuple(files),

@@ -113,6 +113,14 @@ class Reader(NamedTuple):
     check: Callable[[Card], None] = lambda card: None  # what kinds of values cannot say
 
 
+class Missing(UserError):
+    """Files that a list names and that are not there. rest: the rows of those that are."""
+
+    def __init__(self, text: str, files: Sequence[Path], rest: Rows) -> None:
+        super().__init__(text)
+        self.files, self.rest = files, rest
+
+
 def digest(*parts: Any) -> str:
     """sha256 of plain values, shortened; lists keep their boundaries."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
