@@ -147,7 +147,7 @@ def _card(file: Path) -> Card:
     found = Card(**table, obtain=obtain)
     if found.reader not in readers.READERS:
         raise UserError(f"{found.path}: unknown reader {found.reader!r}; {nearest(found.reader, readers.READERS)}")
-    keys = ("classes", "train", "val", "test", *found.domains)
+    keys = ("classes", "train", "val", "test", *((*found.domains, "total") if found.domains else ()))
     for key in found.counts:
         if key not in keys:
             raise UserError(f"{found.path}: unknown key {key!r} in counts; {nearest(key, keys)}")
@@ -169,7 +169,9 @@ def _obtain(shown: str, table: Mapping[str, Any] | None) -> Obtain | None:
         if not isinstance(entry, dict):
             raise UserError(f'{shown}: obtain.urls[{number}] must be a table, such as {{url = "https://..."}}.')
         checked(entry, URL, f"{shown}: obtain.urls[{number}]")
-    return Obtain(**{**table, "urls": tuple(Download(**entry) for entry in table.get("urls", ()))})
+    return Obtain(
+        **{**table, "how": table["how"].strip(), "urls": tuple(Download(**entry) for entry in table.get("urls", ()))}
+    )
 
 
 # -- suites --------------------------------------------------------------------------------------------------

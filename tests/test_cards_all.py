@@ -35,11 +35,31 @@ def test_a_card_says_enough(card):
     assert card.folder, where + "give folder, the place below the data root"
     assert card.citation, where + "give citation, the paper that the data set comes from"
     assert re.search(r"https://", card.source), where + "give in source the address where the data can be had"
-    if card.reader == "split-file":
-        assert len(card.options.get("sha256", "")) == 64, where + "give options.sha256 of the published split file"
+    assert card.obtain is not None, where + "add [obtain] with how, the steps to get the data by hand"
+    folder = card.folder.split("/")[0]
+    assert folder in card.obtain.how, where + f"name in obtain.how the folder {folder}/ that the steps end with"
+    if card.reader in ("split-file", "text-lists"):
         assert {"train", "val", "test"} <= set(card.counts), where + "give counts.train, counts.val and counts.test"
     if card.reader == "domain-folders":
-        assert set(card.domains) <= set(card.counts), where + "give the number of pictures of each domain in counts"
+        known = set(card.domains) <= set(card.counts) or "total" in card.counts
+        assert known, where + "give the number of pictures of each domain in counts, or of all as total"
+        if {"total", *card.domains} <= set(card.counts):
+            assert sum(card.counts[domain] for domain in card.domains) == card.counts["total"], where + "mend total"
+
+
+HASHES = {
+    "caltech101": "52ce83205ff8", "dtd": "f26ebeccd2b5", "eurosat": "541503a77d0b", "oxford-flowers": "2f50c42fc1a1",
+    "oxford-pets": "d7f3ffe65b39", "stanford-cars": "40acee7aa65c", "ucf101": "d78cb834f7c5",
+}  # fmt: skip
+
+
+def test_the_hash_of_a_split_file_is_the_published_one_and_none_is_invented():
+    stated = {card.name: card.options.get("sha256") for card in CARDS.values() if card.reader == "split-file"}
+    assert {name: sha256[:12] for name, sha256 in stated.items() if sha256} == HASHES
+    assert {name for name, sha256 in stated.items() if not sha256} == {"food101", "sun397"}, "nobody published theirs"
+    for card in CARDS.values():
+        for download in card.obtain.urls if card.obtain else ():
+            assert download.sha256 == "", f"{card.path}: say where this hash comes from, here"
 
 
 @pytest.mark.parametrize("card", WORLDS, ids=lambda card: card.name)
@@ -95,7 +115,8 @@ def test_a_suite_says_what_it_asks_and_can_be_planned(suite):
 
 def test_the_suites_that_are_promised_are_there():
     promised = {"ood", "ood-full", "few-shot", "base-to-new", "smoke", "spurious", "pacs", "validation"}
-    promised |= {"finetune", "finetune-smoke", "validation-finetune", "imagenet-fft"}
+    promised |= {"finetune", "finetune-smoke", "validation-finetune", "imagenet-fft", "imagenet-ood"}
+    promised |= {"imagenet-ood-masked", "base-to-new-11", "few-shot-11", "cross-dataset", "domainbed", "cifar-shift"}
     assert promised <= set(SUITES)
     full = {cards.split_reference(test)[0] for test in SUITES["ood-full"].tests}
     assert full == {"world-photo", *(f"world-{shift}" for shift in world.TEST_SHIFTS)}

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.api import BUT, Card, Part, UserError, nearest
-from bench.readers import bundle, drawn, folders, split_file
+from bench.readers import arrays, bundle, drawn, folders, lists, split_file
 from bench.readers.bundle import Bundle, bundle_card, open_bundle
 from bench.readers.kinds import checked
 from bench.readers.rows import Reader, Rows, joined, readable
@@ -35,6 +35,9 @@ READERS: dict[str, Reader] = {
     "class-folders": folders.CLASS_FOLDERS,
     "domain-folders": folders.DOMAIN_FOLDERS,
     "split-file": split_file.READER,
+    "text-lists": lists.TEXT_LISTS,
+    "table": lists.TABLE,
+    "arrays": arrays.READER,
     "feature-bundle": bundle.READER,
 }
 
