@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from bench import cards, provenance, readers, records, sampling
+from bench import cards, claims, provenance, readers, records, sampling
 from bench.api import (
     SCHEMA,
     Batch,
@@ -154,7 +154,10 @@ class Runner:
         return self.features.backbone
 
     def run(self, cells: Sequence[Cell], fresh: bool = False) -> Outcome:
-        """Every cell's record: found, made, failed or not runnable. Interrupted, all that was finished is stored."""
+        """Every cell's record: found, made, failed or not runnable. Interrupted, all that was finished is stored.
+
+        What another run on the same folder is making is left for the end, and made here if that one did not finish it.
+        """
         outcome = Outcome()
         made: dict[Cell, Record] = {}
         missing: dict[tuple, list[tuple[Cell, str]]] = {}
@@ -167,16 +170,37 @@ class Runner:
             else:
                 key = (as_fitted(cell.form.method), cell.task.train, cell.task.shots, cell.seed)
                 missing.setdefault(key, []).append((cell, id_))
-        done = outcome.found
-        self.observer.cell(done, len(cells), "")
-        for group in missing.values():
-            for cell, record in self._group(group):
-                records.save(record, self.results, replace=fresh)
-                made[cell] = record
-                done += 1
-                self.observer.cell(done, len(cells), f"{record.title} on {record.task.name}, seed {record.seed}")
+        self.observer.cell(len(made), len(cells), "")
+        waiting = list(missing.values())
+        for patient in (False, True):
+            left = []
+            for group in waiting:
+                if patient:
+                    self.observer.cell(len(made), len(cells), "waiting for another run on this folder")
+                with claims.claimed(self.results, self._claim(*group[0]), wait=patient) as ours:
+                    if not ours:
+                        left.append(group)
+                        continue
+                    elsewhere = {} if fresh else self._stored(group)
+                    made |= elsewhere
+                    outcome.found += len(elsewhere)
+                    for cell, record in self._group([(cell, id_) for cell, id_ in group if cell not in elsewhere]):
+                        records.save(record, self.results, replace=fresh)
+                        made[cell] = record
+                        said = f"{record.title} on {record.task.name}, seed {record.seed}"
+                        self.observer.cell(len(made), len(cells), said)
+            waiting = left
         outcome.records = [made[cell] for cell in cells]
         return outcome
+
+    def _claim(self, cell: Cell, id_: str) -> str:
+        """What a run claims whose next fit is this cell's."""
+        return id_ if cell.task.train is None else self.fit_id(cell)
+
+    def _stored(self, group: Sequence[tuple[Cell, str]]) -> dict[Cell, Record]:
+        """The cells that another run has finished since this one looked."""
+        found = {cell: records.find(self.results, id_) for cell, id_ in group}
+        return {cell: record for cell, record in found.items() if record is not None and record.status != "failed"}
 
     def cell_id(self, cell: Cell) -> str:
         """Hash of all that can change the cell's number."""
@@ -222,6 +246,8 @@ class Runner:
 
     def _group(self, group: list[tuple[Cell, str]]) -> Iterator[tuple[Cell, Record]]:
         """The cells of one fit, one after the other."""
+        if not group:
+            return
         first = group[0][0]
         lacking = first.form.method.needs - self.backbone.offers
         fitted: Fitted | Exception
