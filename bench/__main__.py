@@ -17,14 +17,31 @@ from rich.console import Console
 from rich.table import Table
 
 import methods  # noqa: F401  fills the registry
-from bench import cards, contract, figures, gate, page, plugins, provenance, readers, records, report, stats, tune
-from bench.api import METHODS, SETTINGS, Form, Record, Suite, UserError, nearest
+from bench import (
+    cards,
+    contract,
+    figures,
+    gate,
+    page,
+    plugins,
+    provenance,
+    readers,
+    records,
+    report,
+    sampling,
+    stats,
+    tune,
+)
+from bench.api import METHODS, SETTINGS, Form, Part, Record, Suite, UserError, nearest
 from bench.backbone.text import CHUNK
 from bench.progress import progress
 
 REFERENCE = "zero-shot"
 VIEW_REFERENCES = ("view-mean", "view-mean-confident")
 """Rows of every table with test-time methods: without them, agreement of views looks like adaptation."""
+
+
+IMAGES = "your own pictures in place of the suite's data: DIR/<class>/*, or DIR/{train,val,test}/<class>/*"
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -58,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--methods", default="all", metavar="NAMES", help="families or forms, comma-separated (default: all)"
     )
-    run.add_argument("--suite", required=True, metavar="NAME", help="a protocol; see `list suites`")
+    run.add_argument("--suite", metavar="NAME", help="a protocol; see `list suites` (with --images: few-shot)")
     run.add_argument("--seeds", type=count, metavar="N", help="replicates 1..N, for training and for views alike")
     run.add_argument("--shots", metavar="K[,K]", help="labelled pictures a class, instead of the suite's")
     run.add_argument(
@@ -74,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--features", type=Path, metavar="FILE", help="a feature bundle (npz) in place of the suite's data and backbone"
     )
+    run.add_argument("--images", type=Path, metavar="DIR", help=IMAGES)
     run.add_argument("--fresh", action="store_true", help="compute every cell again")
     run.add_argument("--dry-run", action="store_true", help="print what would run, and stop")
     _common(run)
@@ -84,6 +102,7 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument("--suite", metavar="NAME[,NAME]", help="default: every suite that there are cells of")
     show.add_argument("--results", type=Path, default=Path("results"), metavar="DIR")
     show.add_argument("--features", type=Path, metavar="FILE", help="the feature bundle that the cells were run on")
+    show.add_argument("--images", type=Path, metavar="DIR", help="the pictures that the cells were run on")
     show.add_argument(
         "--format",
         default=",".join(report.FORMATS),
@@ -149,6 +168,25 @@ def parser() -> argparse.ArgumentParser:
     _plugins(lists)
     lists.set_defaults(command=list_command)
 
+    data = commands.add_parser("data", help="data sets on disk: list, check or fetch them")
+    actions = data.add_subparsers(required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="every data set: its kind, size and licence, and whether it is there")
+    _data_place(listing)
+    listing.set_defaults(command=data_list_command)
+    checking = actions.add_parser(
+        "check",
+        help="compare data sets with their cards, and open all pictures",
+        description="Exit code 0: all is right. 1: something is wrong, and is named file by file. 2: a mistake.",
+    )
+    checking.add_argument("names", nargs="+", metavar="NAME", help="data sets, or all for those that are there")
+    _data_place(checking, required=True)
+    _workers(checking)
+    checking.set_defaults(command=data_check_command)
+    fetching = actions.add_parser("fetch", help="get a data set, or the steps to get it by hand")
+    fetching.add_argument("name", metavar="NAME")
+    _data_place(fetching, required=True)
+    fetching.set_defaults(command=data_fetch_command)
+
     cache = commands.add_parser("cache", help="what is encoded already: list it, or remove it")
     actions = cache.add_subparsers(required=True, metavar="ACTION")
     listing = actions.add_parser(
@@ -213,13 +251,7 @@ def _common(command: argparse.ArgumentParser) -> None:
         metavar="GB",
         help="remove what was used least recently, but nothing of this run, to stay below (default: no limit)",
     )
-    command.add_argument(
-        "--workers",
-        type=int,
-        default=max(0, min(4, (os.cpu_count() or 1) - 1)),
-        metavar="N",
-        help="processes that open, draw and crop pictures (default: the other cores, at most 4)",
-    )
+    _workers(command)
     command.add_argument(
         "--on-bad-image",
         choices=["fail", "skip"],
@@ -238,6 +270,29 @@ def _plugins(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a Python file that registers methods, beside those of installed packages; repeatable",
     )
+
+
+def _workers(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--workers",
+        type=int,
+        default=max(0, min(4, (os.cpu_count() or 1) - 1)),
+        metavar="N",
+        help="processes that open, draw and crop pictures (default: the other cores, at most 4)",
+    )
+
+
+def _data_place(command: argparse.ArgumentParser, required: bool = False) -> None:
+    command.add_argument(
+        "--data-root",
+        "--root",
+        type=Path,
+        required=required,
+        metavar="DIR",
+        help="the folder that holds the data sets on disk",
+    )
+    if command.prog.endswith(("list", "check")):
+        command.add_argument("--json", action="store_true", help="print everything as JSON instead")
 
 
 def _cache_place(command: argparse.ArgumentParser) -> None:
@@ -292,7 +347,9 @@ def count(text: str) -> int:
 def run_command(args: argparse.Namespace) -> int:
     from bench.runner import Outcome, plan
 
-    suite = narrowed(cards.suite(args.suite), args)
+    suite = narrowed(cards.suite(protocol(args)), args)
+    if args.images:
+        suite = on_images(suite, args.images, args.methods)
     wanted = select(args.methods, suite, args.left_out)
     changed, variants = settings(args.set, wanted), sweeps(args.sweep, wanted)
     writable(args.results)
@@ -337,6 +394,15 @@ def run_command(args: argparse.Namespace) -> int:
     for record in ran.failed:
         console.print(f"failed: {record.title} on {record.task.name}, seed {record.seed}: {record.error}", markup=False)
     return 1 if ran.failed else 0
+
+
+def protocol(args: argparse.Namespace) -> str:
+    """The name of the suite to run."""
+    if args.images and args.features:
+        raise UserError("--images and --features both bring data: leave out one.")
+    if not args.suite and not args.images:
+        raise UserError("--suite is missing: name a protocol, see `python -m bench list suites`.")
+    return args.suite or "few-shot"
 
 
 def whole(results: Path, record: Record) -> Record:
@@ -471,6 +537,31 @@ def on_bundle(suite: Suite, file: Path):
     return replace(suite, tests=(bundle.card.name,), source=None, shots=shots), bundle
 
 
+def on_images(suite: Suite, folder: Path, names: str = "all") -> Suite:
+    """The suite on a folder of the user's own pictures, with those of its shots that they give."""
+    card = readers.images_card(folder)
+    suite = replace(suite, tests=(card.name,), source=None, id=None, among=None)
+    if not readers.learns(card):
+        unlabelled = tuple(setting for setting in suite.admits if setting in ("zero-shot", "test-time"))
+        suite = replace(suite, setting="few-shot", admits=unlabelled, shots=(1,))
+        try:
+            select(names, suite)
+        except UserError as error:
+            raise UserError(
+                f"{folder} has no train folder, so only methods without labelled pictures can run ({error}): "
+                f"add {folder}/train/<class>/*, or choose others."
+            ) from error
+        return suite
+    most = sampling.most_shots(readers.read(card, Part(card.name, "train")).labels.tolist())
+    shots = tuple(k for k in suite.shots if k <= most)
+    if not shots:
+        raise UserError(
+            f"{folder} gives {most} training pictures a class, suite {suite.name!r} asks for {list(suite.shots)}: "
+            f"use --shots {most} or less."
+        )
+    return replace(suite, shots=shots)
+
+
 def models(args: argparse.Namespace, suite: Suite) -> list[Any]:
     """What `--backbone` names, or the suite's; all are found before anything is computed. None for a feature bundle."""
     if getattr(args, "features", None):
@@ -505,6 +596,8 @@ def make_runner(args: argparse.Namespace, suite: Suite, observer: Any, source: A
     features = Features(model, Cache(cache_folder(args), limit), observer.step, args.workers)
     runner = Runner(features, args.results, args.data_root, suite.views, bundle, provenance.command(), observer)
     runner.on_bad_image = args.on_bad_image
+    if getattr(args, "images", None):
+        runner.own = readers.images_card(args.images)
     return runner, suite
 
 
@@ -593,10 +686,12 @@ def report_command(args: argparse.Namespace) -> int:
 def asked(args: argparse.Namespace) -> list[Suite]:
     """The suites of the command line, or all; on a feature bundle's data where one is named."""
     suites = [cards.suite(name) for name in args.suite.split(",")] if args.suite else list(cards.suites().values())
-    if not args.features:
+    if not args.features and not getattr(args, "images", None):
         return suites
     if not args.suite:
-        raise UserError("--features needs --suite: name the suite that the bundle was run as.")
+        raise UserError("--features and --images need --suite: name the suite that the cells were run as.")
+    if not args.features:
+        return [on_images(suite, args.images) for suite in suites]
     return [on_bundle(suite, args.features)[0] for suite in suites]
 
 
@@ -711,6 +806,72 @@ def list_command(args: argparse.Namespace) -> int:
         for name in architectures() if args.architectures else ():
             table.add_row(name, "", text_path(name))
     console.print(table)
+    return 0
+
+
+def data_list_command(args: argparse.Namespace) -> int:
+    from bench.data import list as listing
+
+    known = cards.cards().values()
+    if args.json:
+        print(listing.as_json(known, args.data_root))
+    else:
+        Console().print(listing.table(known, args.data_root))
+    return 0
+
+
+def data_check_command(args: argparse.Namespace) -> int:
+    from bench.data import check
+    from bench.data.list import there
+
+    if not args.data_root.is_dir():
+        raise UserError(f"data root {args.data_root} is not a folder: name the one that holds the data sets.")
+    wanted = {name: cards.card(name) for name in args.names if name != "all"}
+    if "all" in args.names:
+        found = {name: card for name, card in cards.cards().items() if there(card, args.data_root)}
+        if not found | wanted:
+            raise UserError(f"{args.data_root} holds the folder of no data set: see `python -m bench data list`.")
+        wanted |= found
+    results = []
+    with bars() as observer:
+        for done, card in enumerate(wanted.values()):
+            observer.cell(done, len(wanted), "")
+            results.append(check.check(card, args.data_root, args.workers, observer.step))
+    if args.json:
+        print(check.as_json(results, args.data_root))
+        return check.exit_code(results)
+    for result in results:
+        check.show(result, Console())
+    return check.exit_code(results)
+
+
+def data_fetch_command(args: argparse.Namespace) -> int:
+    from bench.data import fetch
+    from bench.data.list import steps
+
+    card, console = cards.card(args.name), Console(soft_wrap=True)
+    if not fetch.fetchable(card):
+        console.print(f"no program may fetch {card.name}; by hand:", markup=False, highlight=False)
+        console.print(steps(card), markup=False, highlight=False)
+        return 1
+    with progress() as shown:
+        task = shown.add_task("", total=None)
+
+        def tick(text: str, done: int, total: int | None) -> None:
+            if text != shown.tasks[task].description:
+                shown.reset(task, completed=done, total=total, description=text)
+            else:
+                shown.update(task, completed=done, total=total)
+
+        stayed = fetch.fetch(card, args.data_root, tick)
+    for name in stayed:
+        console.print(f"left as it was: {args.data_root / name}", style="yellow", markup=False, highlight=False)
+    place = args.data_root / card.folder
+    console.print(f"fetched {card.name} into {place}; licence: {card.licence}.", markup=False, highlight=False)
+    console.print(steps(card), markup=False, highlight=False)
+    console.print(
+        f"see whether it is whole: python -m bench data check {card.name} --data-root {args.data_root}", highlight=False
+    )
     return 0
 
 
