@@ -131,6 +131,20 @@ def plan(suite: Suite, forms: Iterable[Form], chosen_by: Mapping[str, str] | Non
     return list(cells)
 
 
+def shard(cells: Sequence[Cell], part: int, parts: int) -> list[Cell]:
+    """The share of a plan that falls to the machine `part` of 1 to `parts`, in the plan's order.
+
+    The cells of one fit stay together, and the shares differ by one fit at most.
+    """
+    fits = {key: i for i, key in enumerate(dict.fromkeys(map(_fit_key, cells)))}
+    return [cell for cell in cells if fits[_fit_key(cell)] % parts == part - 1]
+
+
+def _fit_key(cell: Cell) -> tuple:
+    """Cells of equal keys share one fit."""
+    return as_fitted(cell.form.method), cell.task.train, cell.task.shots, cell.seed
+
+
 # -- running ----------------------------------------------------------------------------------------------------------
 
 
@@ -143,6 +157,7 @@ class Runner:
     data_root: Path | None = None
     views: int = 64
     bundle: readers.Bundle | None = None
+    own: Card | None = None  # of the user's pictures, which no file describes
     command: str = ""
     observer: Observer = field(default_factory=Observer)
     checkpoint_every: float = 60.0  # seconds between two checkpoints of a long fit
@@ -168,8 +183,7 @@ class Runner:
                 made[cell] = known[id_]
                 outcome.found += 1
             else:
-                key = (as_fitted(cell.form.method), cell.task.train, cell.task.shots, cell.seed)
-                missing.setdefault(key, []).append((cell, id_))
+                missing.setdefault(_fit_key(cell), []).append((cell, id_))
         self.observer.cell(len(made), len(cells), "")
         waiting = list(missing.values())
         for patient in (False, True):
@@ -437,7 +451,8 @@ class Runner:
     # -- rows ---------------------------------------------------------------------------------------------------------
 
     def _card(self, dataset: str) -> Card:
-        return self.bundle.card if self.bundle is not None and self.bundle.card.name == dataset else cards.card(dataset)
+        made = (self.own, self.bundle and self.bundle.card)
+        return next((card for card in made if card is not None and card.name == dataset), None) or cards.card(dataset)
 
     @functools.cache  # noqa: B019  a runner lives as long as its run
     def _read(self, part: Part, shots: int = 0) -> Rows:

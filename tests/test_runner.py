@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from bench.api import METHODS, Classes, Form, NotRunnable, Part, Suite, Task
 from bench.backbone import OpenClip
 from bench.cache import Cache
 from bench.features import Features
-from bench.runner import Cell, Runner, code_hash, places, plan, seeds_of, with_imported
+from bench.runner import Cell, Runner, code_hash, places, plan, seeds_of, shard, with_imported
 
 SUITE = Suite(
     name="small",
@@ -262,6 +263,17 @@ def test_an_id_changes_with_everything_that_can_change_the_number(runner: Runner
 def test_who_chose_the_hyper_parameters_does_not_change_the_id(runner: Runner) -> None:
     (cell, *_) = plan(SUITE, [METHODS["clip-adapter"]])
     assert runner.cell_id(cell) == runner.cell_id(replace(cell, chosen_by="user"))
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 7, 100])
+def test_shards_share_a_plan_without_cutting_a_fit_in_two(parts: int) -> None:
+    cells = plan(SUITE, [METHODS[name] for name in ("zero-shot", "clip-adapter", "tpt")])
+    shares = [shard(cells, part, parts) for part in range(1, parts + 1)]
+    assert sorted(map(repr, itertools.chain(*shares))) == sorted(map(repr, cells))
+    assert all(share == [cell for cell in cells if cell in share] for share in shares)  # the plan's order
+    fits = [{(cell.form.name, cell.task.train, cell.seed) for cell in share} for share in shares]
+    assert all(not a & b for a, b in itertools.combinations(fits, 2))
+    assert max(map(len, fits)) - min(map(len, fits)) <= 1
 
 
 def test_the_number_of_views_changes_the_id_only_of_those_that_use_them(runner: Runner) -> None:
