@@ -28,6 +28,7 @@ from bench import (
     readers,
     records,
     report,
+    show,
     sampling,
     stats,
     tune,
@@ -92,6 +93,9 @@ def parser() -> argparse.ArgumentParser:
         "--features", type=Path, metavar="FILE", help="a feature bundle (npz) in place of the suite's data and backbone"
     )
     run.add_argument("--images", type=Path, metavar="DIR", help=IMAGES)
+    run.add_argument(
+        "--shard", type=part, default=(1, 1), metavar="I/N", help="the I-th of N shares of the cells, fit by fit"
+    )
     run.add_argument("--fresh", action="store_true", help="compute every cell again")
     run.add_argument("--dry-run", action="store_true", help="print what would run, and stop")
     _common(run)
@@ -167,6 +171,12 @@ def parser() -> argparse.ArgumentParser:
     )
     _plugins(lists)
     lists.set_defaults(command=list_command)
+
+    cell = commands.add_parser("show", help="one stored cell: what was asked, the outcome, its cost and provenance")
+    cell.add_argument("cell", metavar="CELL", help="its id or the beginning of it, or its folder")
+    cell.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="where cells are")
+    cell.add_argument("--json", action="store_true", help="print the cell as it is stored")
+    cell.set_defaults(command=show_command)
 
     data = commands.add_parser("data", help="data sets on disk: list, check or fetch them")
     actions = data.add_subparsers(required=True, metavar="ACTION")
@@ -322,6 +332,14 @@ def points(text: str) -> float:
     return _between(text, lambda value: 0 <= value < 100, "points from 0 to below 100")
 
 
+def part(text: str) -> tuple[int, int]:
+    """i/n, one of n parts."""
+    i, _, n = text.partition("/")
+    if i.isdecimal() and n.isdecimal() and 1 <= int(i) <= int(n):
+        return int(i), int(n)
+    raise argparse.ArgumentTypeError(f"must be i/n with i from 1 to n, such as 2/4, not {text!r}")
+
+
 def share(text: str) -> float:
     """A probability between 0 and 1, neither of them."""
     return _between(text, lambda value: 0 < value < 1, "a number between 0 and 1")
@@ -345,7 +363,7 @@ def count(text: str) -> int:
 
 
 def run_command(args: argparse.Namespace) -> int:
-    from bench.runner import Outcome, plan
+    from bench.runner import Outcome, plan, shard
 
     suite = narrowed(cards.suite(protocol(args)), args)
     if args.images:
@@ -373,7 +391,7 @@ def run_command(args: argparse.Namespace) -> int:
                     "fixed": True,
                 }
                 chosen_by[form.name] = next(who for who, spoke in said.items() if spoke)
-            cells = plan(on, forms, chosen_by)
+            cells = shard(plan(on, forms, chosen_by), *args.shard)
             if not args.dry_run:
                 outcome = runner.run(cells, fresh=args.fresh)
                 ran.records += outcome.records
@@ -594,8 +612,16 @@ def make_runner(args: argparse.Namespace, suite: Suite, observer: Any, source: A
         model = backbone.load(source, args.device, args.precision, args.text_chunk)
     limit = None if args.cache_limit is None else int(args.cache_limit * GB)
     features = Features(model, Cache(cache_folder(args), limit), observer.step, args.workers)
-    runner = Runner(features, args.results, args.data_root, suite.views, bundle, provenance.command(), observer)
-    runner.on_bad_image = args.on_bad_image
+    runner = Runner(
+        features,
+        args.results,
+        args.data_root,
+        suite.views,
+        bundle,
+        command=provenance.command(),
+        observer=observer,
+        on_bad_image=args.on_bad_image,
+    )
     if getattr(args, "images", None):
         runner.own = readers.images_card(args.images)
     return runner, suite
@@ -806,6 +832,20 @@ def list_command(args: argparse.Namespace) -> int:
         for name in architectures() if args.architectures else ():
             table.add_row(name, "", text_path(name))
     console.print(table)
+    return 0
+
+
+def show_command(args: argparse.Namespace) -> int:
+    path = show.find(args.results, args.cell)
+    if args.json:
+        print(show.text(path), end="")
+        return 0
+    console = Console(highlight=False)
+    for title, lines in show.sections(path):
+        console.print(f"\n{title}" if title else "", style="bold", markup=False)
+        wide = max(len(name) for name, _ in lines)
+        for name, value in lines:
+            console.print(f"{name:{wide}}  {value}" if name else value, markup=False, soft_wrap=True)
     return 0
 
 

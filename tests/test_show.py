@@ -9,6 +9,7 @@ import pytest
 from generated import ONE, TWO, cell, failed
 
 from bench import records, show
+from bench.__main__ import main
 from bench.api import UserError
 
 
@@ -73,3 +74,31 @@ def test_a_failed_cell_shows_its_reason_in_place_of_an_accuracy(root: Path) -> N
 def test_as_json_it_is_what_is_stored(root: Path) -> None:
     path = records.places(root)[0]
     assert json.loads(show.text(path))["id"] == path.name.rsplit("--", 1)[-1]
+
+
+def test_the_command_prints_one_cell_or_says_in_one_sentence_why_not(root: Path, capsys) -> None:
+    path = records.places(root)[0]
+    assert main(["show", path.name, "--results", str(root)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("\ncell ")
+    assert "\nprovenance\n" in out
+    assert main(["show", path.name, "--results", str(root), "--json"]) == 0
+    assert capsys.readouterr().out == (path / "cell.json").read_text()
+    assert main(["show", "zzzz", "--results", str(root)]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_shards_of_a_run_together_are_the_run(tmp_path: Path, capsys) -> None:
+    words = ["run", "--methods", "zero-shot,clip-adapter", "--suite", "smoke", "--results", str(tmp_path)]
+    counts = []
+    for shard in ("1/2", "2/2"):
+        assert main([*words, "--shard", shard, "--dry-run"]) == 0
+        counts.append(int(capsys.readouterr().out.splitlines()[-1].split()[0]))
+    assert main([*words, "--dry-run"]) == 0
+    assert sum(counts) == int(capsys.readouterr().out.splitlines()[-1].split()[0])
+    assert min(counts) > 0
+    for wrong in ("0/2", "3/2", "1", "x/y"):
+        with pytest.raises(SystemExit) as stop:
+            main([*words, "--shard", wrong])
+        assert stop.value.code == 2
+        assert "must be i/n" in capsys.readouterr().err
