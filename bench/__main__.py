@@ -28,8 +28,8 @@ from bench import (
     readers,
     records,
     report,
-    show,
     sampling,
+    show,
     stats,
     tune,
 )
