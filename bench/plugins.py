@@ -118,7 +118,8 @@ def _load(name: str, origin: str, module: str, file: Path | None, run: Callable[
         with contextlib.redirect_stdout(sys.stderr):  # ours may be read by programs
             run()
         inside = re.compile(rf"{re.escape(module)}(\.|$)")  # registered by an import that came before us
-        forms = {n: f for n, f in METHODS.items() if n not in before or inside.match(type(f.method).__module__)}
+        early = {n for n, f in before.items() if inside.match(type(f.method).__module__)}
+        forms = {n: f for n, f in METHODS.items() if n not in before or n in early}
         failure = "it registers no method; decorate a class with @register" if not forms else _incomplete(forms)
     except (Exception, SystemExit) as error:
         failure = _told(error, file)

@@ -223,7 +223,8 @@ def test_backbones_are_listed_with_the_text_path_that_serves_them(
 
 
 @pytest.mark.parametrize(
-    "command", ["", "run", "report", "compare", "pretrain", "tune", "list", "cache", "cache list", "cache clear"]
+    "command",
+    ["", "run", "report", "compare", "pretrain", "tune", "contract", "list", "cache", "cache list", "cache clear"],
 )
 def test_help_is_there_for_every_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert here(*command.split(), "--help") == 0
