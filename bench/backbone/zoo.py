@@ -20,10 +20,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub as hub
 import open_clip
 import torch
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from open_clip.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from open_clip.pretrained import get_pretrained_cfg
+from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from torch import nn
 
 from bench.api import UserError, nearest
@@ -33,6 +36,8 @@ from bench.backbone.transforms import Transform
 HUB, FOLDER = "hf-hub:", "local-dir:"
 TIMEOUT = 10.0
 """Seconds to wait for the hub's first answer."""
+TOKENIZER = ["tokenizer_config.json", "tokenizer.json"]
+"""A tokenizer's files: what the library transformers wants, and all of its words."""
 SEED = 0
 """Of untrained weights."""
 LOOKS: Mapping[str, Any] = {  # open_clip's, where a model says nothing else
@@ -47,14 +52,13 @@ LOOKS: Mapping[str, Any] = {  # open_clip's, where a model says nothing else
 class Source:
     """What a name stands for.
 
-    name: as tables show it, without a path. tokenizer: what open_clip finds the tokenizer by. config: the
-    architecture's. looks: the preprocessing. quick_gelu: the activation of open_clip's own towers. weights: their file,
+    name: as tables show it, without a path. config: the architecture's, with local folders in place of the hub's
+    repositories. looks: the preprocessing. quick_gelu: the activation of open_clip's own towers. weights: their file,
     None for untrained ones. resize: whether position embeddings may be interpolated, as some tags' are.
     """
 
     name: str
     architecture: str
-    tokenizer: str
     config: Mapping[str, Any]
     looks: Mapping[str, Any]
     quick_gelu: bool
@@ -81,22 +85,21 @@ def find(name: str, random_weights: bool = False) -> Source:
     if random_weights:
         if colon:
             raise UserError(f"--random-weights is for an architecture alone: write {architecture}, not {name}.")
-        _needs(name, config)
         looks, quick, _ = _agreed(architecture, tags)
-        return _untrained(architecture, architecture, config, looks, quick)
+        return _untrained(architecture, _local(name, config), looks, quick)
     if not weights:
         shown = f"tags: {', '.join(tags[:6])}" if tags else "open_clip knows no tag of it"
         raise UserError(
             f"backbone {name!r} names no weights: write {architecture}:TAG ({shown}) or {architecture}:PATH, or "
             "--random-weights for an untrained model."
         )
-    _needs(name, config)
     tag, equals, place = weights.partition("=")
     tag = tag.lower().replace("-", "_")  # as open_clip writes them
     path = Path(place if equals else weights).expanduser()
     if tag in tags and (equals or not path.is_file()):
         known = get_pretrained_cfg(architecture, tag)
         looks, quick = _looks(known), bool(known.get("quick_gelu") or config.get("quick_gelu"))
+        config = _local(name, config)
         file = path if equals else _fetched(known["hf_hub"], name, f"{architecture}:{tag}=PATH")
         return _from_file(f"{architecture}:{tag}", architecture, config, looks, quick, file, bool(equals), resize=True)
     if equals:
@@ -114,7 +117,7 @@ def find(name: str, random_weights: bool = False) -> Source:
         looks, quick, notes = _looks(known), bool(known or quick), ()
     elif notes:
         notes = (f"the file {path.name} {notes[0]}",)
-    return _from_file(architecture, architecture, config, looks, quick, path, True, notes=notes)
+    return _from_file(architecture, architecture, _local(name, config), looks, quick, path, True, notes=notes)
 
 
 def _known() -> list[str]:
@@ -155,8 +158,8 @@ def _looks(known: Mapping[str, Any]) -> dict[str, Any]:
     return {**found, "mean": tuple(found["mean"]), "std": tuple(found["std"])}
 
 
-def _untrained(name: str, tokenizer: str, config: Mapping[str, Any], looks: Mapping[str, Any], quick: bool) -> Source:
-    return Source(f"{name}:random-weights", name, tokenizer, config, looks, quick, None, origin={"random": SEED})
+def _untrained(name: str, config: Mapping[str, Any], looks: Mapping[str, Any], quick: bool) -> Source:
+    return Source(f"{name}:random-weights", name, config, looks, quick, None, origin={"random": SEED})
 
 
 def _from_file(
@@ -168,7 +171,6 @@ def _from_file(
     path: Path,
     named: bool,
     resize: bool = False,
-    tokenizer: str = "",
     notes: tuple[str, ...] = (),
 ) -> Source:
     """named: the user chose this file, so that its name and hash are part of the backbone's name."""
@@ -179,14 +181,25 @@ def _from_file(
         between = "=" if ":" in name else ":"
         name = f"{name}{between}{path.name}@{digest[:8]}"
     origin = {"file": path.name, "sha256": digest}
-    return Source(name, architecture, tokenizer or architecture, config, looks, quick, path, resize, notes, origin)
+    return Source(name, architecture, config, looks, quick, path, resize, notes, origin)
 
 
-def _needs(name: str, config: Mapping[str, Any]) -> None:
-    text = config.get("text_cfg", {})
-    what = "text tower" if text.get("hf_model_name") else "tokenizer" if text.get("hf_tokenizer_name") else ""
-    if what and importlib.util.find_spec("transformers") is None:
-        raise UserError(f"the {what} of backbone {name!r} needs one more package: pip install transformers.")
+def _local(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration with the hub's repositories that its text side names replaced by local copies of their files.
+
+    So that nothing asks the hub later: its libraries would, many times over, also for files that they have.
+    """
+    text = dict(config["text_cfg"])
+    needed = {"hf_model_name": "text tower", "hf_tokenizer_name": "tokenizer"}
+    lacking = [what for key, what in needed.items() if text.get(key)]
+    if lacking and importlib.util.find_spec("transformers") is None:
+        raise UserError(f"the {lacking[0]} of backbone {name!r} needs one more package: pip install transformers.")
+    for key, files in (("hf_model_name", ["config.json"]), ("hf_tokenizer_name", TOKENIZER)):
+        if text.get(key) and not Path(text[key]).is_dir():
+            instead = f"{FOLDER}DIR (a folder with {HF_CONFIG_NAME}, the tokenizer and the weights)"
+            found = [_fetched(f"{text[key]}/{file}", name, instead, " ".join(files)) for file in files]
+            text[key] = str(found[0].parent)
+    return {**config, "text_cfg": text}
 
 
 # -- the hub and folders ----------------------------------------------------------------------------------------------
@@ -200,10 +213,10 @@ def _of_hub(name: str, random_weights: bool) -> Source:
         raise UserError(f"backbone {name!r} must look like {HUB}OWNER/NAME, such as {HUB}timm/ViT-B-16-SigLIP.")
     instead = f"{FOLDER}DIR (a folder with {HF_CONFIG_NAME} and the weights)"
     known = _read_config(_fetched(f"{repository}/{HF_CONFIG_NAME}", name, instead), name)
-    _needs(name, known["model_cfg"])
+    config = _local(name, known["model_cfg"])
     path = _fetched(f"{repository}/", name, instead)
-    looks, quick = _looks(known.get("preprocess_cfg", {})), bool(known["model_cfg"].get("quick_gelu"))
-    return _from_file(name, name, known["model_cfg"], looks, quick, path, False, tokenizer=name)
+    looks, quick = _looks(known.get("preprocess_cfg", {})), bool(config.get("quick_gelu"))
+    return _from_file(name, name, config, looks, quick, path, False)
 
 
 def _of_folder(name: str, random_weights: bool) -> Source:
@@ -211,11 +224,13 @@ def _of_folder(name: str, random_weights: bool) -> Source:
     if not (folder / HF_CONFIG_NAME).is_file():
         raise UserError(f"{folder} holds no {HF_CONFIG_NAME}: name a folder as the hub's repositories are.")
     known = _read_config(folder / HF_CONFIG_NAME, name)
-    _needs(name, known["model_cfg"])
-    looks, quick = _looks(known.get("preprocess_cfg", {})), bool(known["model_cfg"].get("quick_gelu"))
-    short, tokenizer = folder.resolve().name, f"{FOLDER}{folder}"
+    if known["model_cfg"]["text_cfg"].get("hf_tokenizer_name"):
+        known["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = str(folder)  # it comes with the folder, as for open_clip
+    config = _local(name, known["model_cfg"])
+    looks, quick = _looks(known.get("preprocess_cfg", {})), bool(config.get("quick_gelu"))
+    short = folder.resolve().name
     if random_weights:
-        return _untrained(short, tokenizer, known["model_cfg"], looks, quick)
+        return _untrained(short, config, looks, quick)
     there = [path for path in sorted(folder.iterdir()) if path.suffix in checkpoint.SUFFIXES]
     named = [path for path in there if path.name in (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)] or there
     if len(named) != 1 and named[:1] != [folder / HF_SAFE_WEIGHTS_NAME]:
@@ -223,7 +238,7 @@ def _of_folder(name: str, random_weights: bool) -> Source:
             f"{folder} holds {len(named)} files of weights: keep one, best called {HF_SAFE_WEIGHTS_NAME}, or use "
             "--random-weights for an untrained model."
         )
-    return _from_file(short, short, known["model_cfg"], looks, quick, named[0], True, tokenizer=tokenizer)
+    return _from_file(short, short, config, looks, quick, named[0], True)
 
 
 def _read_config(path: Path, name: str) -> dict[str, Any]:
@@ -236,14 +251,11 @@ def _read_config(path: Path, name: str) -> dict[str, Any]:
     return known
 
 
-def _fetched(place: str, name: str, instead: str) -> Path:
-    """The local copy of OWNER/NAME/FILE, or of a repository's weights where FILE is left out.
+def _fetched(place: str, name: str, instead: str, wanted: str = "") -> Path:
+    """The local copy of OWNER/NAME/FILE, or of a repository's weights where FILE is left out. wanted: it and others.
 
     From the hub's cache without asking anybody; else fetched. Without network that is known after one try.
     """
-    import huggingface_hub as hub
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
     repository, _, file = place.rpartition("/")
     files = [file] if file.endswith((".json", ".safetensors")) else _safe_first(file or HF_WEIGHTS_NAME)
     for each in files:
@@ -265,10 +277,11 @@ def _fetched(place: str, name: str, instead: str) -> Path:
         except Exception as error:  # no network, a proxy's refusal, a repository that is closed or not there
             reason = _why(error)
             break
+    download = f"hf download {repository} {wanted or files[0]}"
     raise UserError(
         f"{files[0]} of backbone {name!r} is not in the hub's cache and cannot be fetched ({reason}): put it there "
-        f"where there is network (hf download {repository} {files[0]}, and copy {hub.constants.HF_HUB_CACHE}), or name "
-        f"a local copy, --backbone {instead}."
+        f"where there is network ({download}, and copy {hub.constants.HF_HUB_CACHE}), or name a local copy, "
+        f"--backbone {instead}."
     )
 
 
@@ -278,6 +291,8 @@ def _safe_first(file: str) -> list[str]:
 
 
 def _why(error: BaseException) -> str:
+    if isinstance(error, OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE is set"
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:120]
 
 
@@ -290,8 +305,8 @@ def build(source: Source) -> tuple[nn.Module, Any, Transform]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED)
             model = _structure(source.config, source.quick_gelu)
-        tokenizer = open_clip.get_tokenizer(source.tokenizer)
-    except Exception as error:  # a configuration can be wrong in many ways, and tokenizers are fetched
+        tokenizer = _tokenizer(source.config["text_cfg"])
+    except Exception as error:  # a configuration can be wrong in many ways
         raise UserError(f"backbone {source.name!r} cannot be built ({_why(error)}).") from error
     if source.weights is not None:
         state = checkpoint.read(source.weights)
@@ -312,6 +327,13 @@ def _structure(config: Mapping[str, Any], quick_gelu: bool) -> nn.Module:
     custom = config.pop("custom_text", False) or bool(text.get("hf_model_name"))
     kind = (open_clip.CoCa if "multimodal_cfg" in config else open_clip.CustomTextCLIP) if custom else open_clip.CLIP
     return kind(**{**config, "quick_gelu": quick_gelu})
+
+
+def _tokenizer(text: Mapping[str, Any]) -> Any:
+    options = {"context_length": text.get("context_length", 77), **(text.get("tokenizer_kwargs") or {})}
+    if not text.get("hf_tokenizer_name"):
+        return SimpleTokenizer(**options)
+    return HFTokenizer(text["hf_tokenizer_name"], tokenizer_mode=text.get("tokenizer_mode"), **options)
 
 
 def _transform(source: Source, model: Any) -> Transform:
