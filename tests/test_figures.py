@@ -304,6 +304,15 @@ def test_reliability_shows_the_accuracy_of_each_bin_its_gap_and_the_share_of_ans
         assert above.get_title(loc="left") == "Zero-shot CLIP"
 
 
+def test_a_row_whose_confidences_are_no_numbers_has_no_reliability_and_where_none_has_any_that_is_said() -> None:
+    none = {"confidence": np.full(4, math.nan)}
+    some = made(SHIFT, [*CELLS[:2], *(replace(one, **none) for one in CELLS[2:])])
+    with drawn(some, "reliability") as figure:
+        assert [axes.get_title(loc="left") for axes in figure.axes[::2]] == ["Zero-shot CLIP"]
+    reason = chart(made(SHIFT, [replace(one, **none) for one in CELLS]), "reliability").absent
+    assert reason == "no answer has a confidence that is a number"
+
+
 def test_without_any_answer_every_chart_says_why_it_is_not_there() -> None:
     board = made(SHIFT, [failed("zero-shot", ONE, 1), failed("probe", TWO, 1)])
     reasons = {one.name: one.absent for one in board.charts}

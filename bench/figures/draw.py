@@ -341,7 +341,7 @@ def reliability(board: Leaderboard, chart: Chart) -> Figure:
     """For each row the accuracy of its bins against the diagonal, and above them the share of answers."""
     block = board.headline
     ece = next(j for j, column in enumerate(block.columns) if column.title == "ECE")
-    shown = [i for i, bins in enumerate(block.reliability) if bins]
+    shown = [i for i, bins in enumerate(block.reliability) if any(one.count for one in bins)]
     columns = style.columns(len(shown))
     lines = math.ceil(len(shown) / columns)
     titles = [style.title(board.rows[i].title, 100 // max(3, columns)) for i in shown]

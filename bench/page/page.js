@@ -642,7 +642,7 @@
   }
 
   function reliability(chart, width, hidden) {
-    const rows = suite.rows.map((_, i) => i).filter((i) => suite.bins[i].length && !hidden.has(i));
+    const rows = suite.rows.map((_, i) => i).filter((i) => suite.bins[i].some(([count]) => count) && !hidden.has(i));
     if (!rows.length) return null;
     const across = Math.max(width < 420 ? 2 : 1, Math.floor(width / 205));
     const wide = Math.floor(width / across);

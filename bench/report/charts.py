@@ -332,8 +332,11 @@ def _differences(maker: Maker, headline: Headline, rows: Sequence[Row]) -> Chart
 
 
 def _reliability(maker: Maker, headline: Headline) -> Chart:
-    if not any(maker.reliability(run, headline.measure.all) for run in maker.runs):
+    found = [maker.reliability(run, headline.measure.all) for run in maker.runs]
+    if not any(found):
         return _absent("reliability", "no cell holds answers")
+    if not any(one.count for bins in found for one in bins):
+        return _absent("reliability", "no answer has a confidence that is a number")
     return Chart(
         "reliability",
         TITLES["reliability"],
