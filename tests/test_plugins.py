@@ -186,12 +186,22 @@ def test_a_package_is_followed_through_its_relative_imports(tmp_path: Path) -> N
 # -- through the command line -----------------------------------------------------------------------------------------
 
 
-def test_a_broken_file_does_not_take_a_command_down_and_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_broken_file_does_not_take_a_command_down_and_is_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     good, bad = written(tmp_path, GOOD), written(tmp_path, "1 / 0", "bad.py")
-    done = bench("list", "methods", "--plugin", good, "--plugin", bad, cwd=tmp_path)
-    assert done.returncode == 0
-    assert done.stderr == "plug-in bad.py is left out: line 1 of bad.py: ZeroDivisionError: division by zero.\n"
-    assert "class-means" in done.stdout
+    monkeypatch.setenv("COLUMNS", "250")
+    assert main(["list", "methods", "--plugin", str(good), "--plugin", str(bad)]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == "plug-in bad.py is left out: line 1 of bad.py: ZeroDivisionError: division by zero.\n"
+    assert "class-means" in printed.out
+
+
+@pytest.mark.parametrize("command", ["run", "list", "tune", "report", "compare", "gate", "contract"])
+def test_every_command_that_reads_the_registry_takes_plug_ins(command: str, capsys) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert "--plugin FILE" in capsys.readouterr().out
 
 
 def test_asking_for_a_method_of_a_broken_file_ends_with_the_reason(tmp_path: Path) -> None:
