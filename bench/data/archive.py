@@ -79,12 +79,13 @@ def unpack(archive: Path, folder: Path, tick: Callable[[int], None] = lambda don
                         out.write(chunk)
                         tick(written)
                 files += 1
+        files += len(links)
         _link(archive, folder, links)
     except BROKEN as error:
         raise UserError(f"{archive} is damaged ({_line(error)}): remove it and fetch it again.") from error
     except OSError as error:
         raise UserError(f"{archive} cannot be unpacked into {folder} ({error.strerror or error}).") from error
-    return files + len(links)
+    return files
 
 
 def _link(archive: Path, folder: Path, links: dict[str, str]) -> None:

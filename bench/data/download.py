@@ -51,6 +51,7 @@ def download(
             _receive(url, part, tick)
             break
         except urllib.error.HTTPError as error:
+            error.close()
             if error.code not in AGAIN:
                 raise UserError(
                     f"{url} is answered with {error.code} {error.reason}: get the file elsewhere, by the card's steps."
@@ -90,6 +91,7 @@ def _receive(url: str, part: Path, tick: Tick) -> None:
         answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=SILENCE)
     except urllib.error.HTTPError as error:
         if error.code == 416 and have:
+            error.close()
             if re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range", "")) and known.get("size") == have:
                 return
             part.unlink()

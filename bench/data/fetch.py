@@ -137,7 +137,7 @@ def _from_hub(name: str, folder: Path, place: Path) -> None:
 
 
 def merge(tree: Path, root: Path, below: str = "") -> list[str]:
-    """Move what is in `tree` to the same place below `root`, whole folders at once -> what was in the way and stayed."""
+    """Move what is in `tree` to the same place below `root`, whole folders at once -> what was in the way."""
     root.mkdir(parents=True, exist_ok=True)
     stayed = []
     for source in sorted(tree.iterdir()):
