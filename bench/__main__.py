@@ -558,7 +558,7 @@ def on_bundle(suite: Suite, file: Path):
 def on_images(suite: Suite, folder: Path, names: str = "all") -> Suite:
     """The suite on a folder of the user's own pictures, with those of its shots that they give."""
     card = readers.images_card(folder)
-    suite = replace(suite, tests=(card.name,), source=None, id=None, among=None)
+    suite = replace(suite, title=card.title, tests=(card.name,), source=None, id=None, among=None)
     if not readers.learns(card):
         unlabelled = tuple(setting for setting in suite.admits if setting in ("zero-shot", "test-time"))
         suite = replace(suite, setting="few-shot", admits=unlabelled, shots=(1,))

@@ -157,9 +157,9 @@ class Runner:
     data_root: Path | None = None
     views: int = 64
     bundle: readers.Bundle | None = None
-    own: Card | None = None  # of the user's pictures, which no file describes
     command: str = ""
     observer: Observer = field(default_factory=Observer)
+    own: Card | None = None  # of the user's pictures, which no file describes
     checkpoint_every: float = 60.0  # seconds between two checkpoints of a long fit
     on_bad_image: Literal["fail", "skip"] = "fail"  # what is done about a picture that cannot be read
     _codes: dict[type, str] = field(default_factory=dict, repr=False)

@@ -15,6 +15,7 @@ from bench.api import BUT, Card, Part, UserError, nearest
 from bench.readers import arrays, bundle, drawn, folders, lists, split_file
 from bench.readers.bundle import Bundle, bundle_card, open_bundle
 from bench.readers.kinds import checked
+from bench.readers.own import images_card, learns
 from bench.readers.rows import Reader, Rows, joined, readable
 
 __all__ = [
@@ -25,6 +26,8 @@ __all__ = [
     "bundle_card",
     "check",
     "check_domain",
+    "images_card",
+    "learns",
     "listed",
     "open_bundle",
     "read",

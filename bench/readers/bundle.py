@@ -1,15 +1,19 @@
-"""A bundle: features of images and class texts that somebody computed with a real model, in one .npz file.
+"""A bundle: features of images and class texts that somebody computed with a real model, in one file.
 
 Layout: `names` (K,), `text` or `text_a` (K, D), `test_x` (n, D) with `test_y` (n,), optionally `val_x`,
 `val_y`, and for learning either one support set for each number of shots (`train1_x`, `train1_y`, `train4_x`
-...) or one pool (`train_x`, `train_y`). Methods that need an encoder cannot answer on it, and a bundle needs
-no card file: `bundle_card` makes one.
+...) or one pool (`train_x`, `train_y`). Several texts of a class are `text` (K, T, D), or (n, D) with `text_y`
+(n,) that says whose each is; their mean direction counts. Image features from before the model's last projection
+are called `test_pre` (n, W) and so on, beside `projection` (W, D). `scale` is exp(logit_scale), 100 where it is left
+out. The file is .npz, or .safetensors with the names as a JSON list in its metadata. Methods that need an encoder
+cannot answer on it, and a bundle needs no card file: `bundle_card` makes one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,6 +22,8 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import safetensors
+import safetensors.torch
 
 from bench.api import Card, NotRunnable, Part, UserError
 from bench.readers import kinds
@@ -59,19 +65,20 @@ def open_bundle(path: Path) -> Bundle:
         status = path.stat()
     except OSError as error:
         raise UserError(
-            f"feature bundle {path} cannot be read ({error.strerror}): give the path of an .npz file."
+            f"feature bundle {path} cannot be read ({error.strerror}): give the path of an .npz or .safetensors file."
         ) from error
     return _open(path, status.st_mtime_ns, status.st_size)
 
 
 @lru_cache(maxsize=4)
+@np.errstate(all="ignore")  # numbers that overflow are refused as not finite
 def _open(path: Path, changed: int, size: int) -> Bundle:
     try:
         raw = path.read_bytes()
-        with np.load(io.BytesIO(raw), allow_pickle=False) as file:
-            read = {key: file[key] for key in file.files}
+        read = _tensors(path, raw) if path.suffix == ".safetensors" else _arrays(raw)
     except Exception as error:  # a dozen kinds: zip, zlib, header, pickle, memory, whatever the bytes provoke in numpy
-        raise UserError(f"{path} is not a feature bundle ({_line(error)}): give an .npz file with {LAYOUT}.") from error
+        kind = "a .safetensors" if path.suffix == ".safetensors" else "an .npz"
+        raise UserError(f"{path} is not a feature bundle ({_line(error)}): give {kind} file with {LAYOUT}.") from error
     arrays = {key: array for key, array in read.items() if isinstance(array, np.ndarray)}
     fingerprint = hashlib.sha256(raw).hexdigest()
 
@@ -80,12 +87,27 @@ def _open(path: Path, changed: int, size: int) -> Bundle:
             raise UserError(f"feature bundle {path}: {what}; expected are {LAYOUT}.")
 
     text_key = "text" if "text" in arrays else "text_a"
+    projection = _floats(arrays["projection"]) if "projection" in arrays else None
+    for part in [key[:-4] for key in arrays if key.endswith("_pre")]:
+        must(projection is not None, f"{part}_pre needs projection, (W, D) finite numbers")
+        must(f"{part}_x" not in arrays, f"{part}_pre and {part}_x are the same pictures; leave one out")
+        before = _floats(arrays[f"{part}_pre"])
+        assert projection is not None
+        must(before is not None and before.shape[1] == len(projection), f"{part}_pre must be (rows, {len(projection)})")
+        assert before is not None
+        arrays[f"{part}_x"] = before @ projection
     for key in ("names", text_key, "test_x", "test_y"):
         must(key in arrays, f"{key} is missing among {', '.join(sorted(arrays)) or 'nothing'}")
-    names, text = arrays["names"], _floats(arrays[text_key])
+    names = arrays["names"]
     must(names.ndim == 1 and names.dtype.kind == "U" and len(names) > 0, "names must be a list of texts")
-    must(text is not None and len(text) == len(names), f"{text_key} must be (classes, D) finite numbers")
+    text = _class_texts(arrays[text_key], arrays.get("text_y"), len(names))
+    must(
+        text is not None,
+        f"{text_key} must be (classes, D) finite numbers, (classes, texts, D), or (texts, D) with text_y",
+    )
     assert text is not None
+    scale = float(arrays["scale"].reshape(-1)[0]) if arrays.get("scale", np.zeros(0)).size == 1 else SCALE
+    must(np.isfinite(scale) and scale > 0, "scale must be a number above 0")
     parts: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for key in arrays:
         if not re.fullmatch(r"(train([1-9][0-9]{0,5})?|val|test)_x", key):
@@ -107,7 +129,42 @@ def _open(path: Path, changed: int, size: int) -> Bundle:
         )
         parts[part] = (x, y.astype(np.int64))
     called = tuple(readable(str(name)) for name in names)
-    return Bundle(_card(path, called), called, text, parts, fingerprint)
+    return Bundle(_card(path, called), called, text, parts, fingerprint, scale)
+
+
+def _arrays(raw: bytes) -> dict[str, np.ndarray]:
+    with np.load(io.BytesIO(raw), allow_pickle=False) as file:
+        return {key: file[key] for key in file.files}
+
+
+def _tensors(path: Path, raw: bytes) -> dict[str, np.ndarray]:
+    with safetensors.safe_open(path, "pt") as file:
+        names = json.loads((file.metadata() or {}).get("names", "null"))
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("its metadata holds no names, a JSON list of texts")
+    tensors = safetensors.torch.load(raw)
+    # bfloat16 has no place in numpy
+    arrays = {key: (t.float() if t.is_floating_point() else t).numpy() for key, t in tensors.items()}
+    return arrays | {"names": np.array(names, dtype=str)}
+
+
+def _class_texts(array: np.ndarray, owner: np.ndarray | None, classes: int) -> np.ndarray | None:
+    """(K, D) text features from one or several texts a class; None where the shapes do not fit."""
+    if array.ndim == 2 and owner is None:
+        text = _floats(array)
+        return text if text is not None and len(text) == classes else None
+    if array.ndim == 3 and owner is None:
+        owner, array = np.repeat(np.arange(len(array)), array.shape[1]), array.reshape(-1, array.shape[2])
+    flat = _floats(array)
+    if flat is None or owner is None:
+        return None
+    whole = owner.ndim == 1 and owner.dtype.kind in "iu" and set(owner.tolist()) == set(range(classes))
+    if not whole or len(owner) != len(flat) or not flat.any(axis=1).all():
+        return None
+    mean = np.zeros((classes, flat.shape[1]), np.float32)
+    np.add.at(mean, owner, flat / np.linalg.norm(flat, axis=1, keepdims=True))
+    length = np.linalg.norm(mean, axis=1, keepdims=True)
+    return mean / length if bool((length > 0).all()) else None
 
 
 def _floats(array: np.ndarray) -> np.ndarray | None:
@@ -176,4 +233,4 @@ def _or(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-READER = Reader(read, options={"path": Kind("the path of an .npz file", kinds.text, True)})
+READER = Reader(read, options={"path": Kind("the path of an .npz or .safetensors file", kinds.text, True)})

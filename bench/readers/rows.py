@@ -145,9 +145,9 @@ def origin(card: Card) -> str:
 def place(card: Card, root: Path | None) -> Path:
     """The folder of a data set, or the sentence that says what to put where and from where."""
     what = f"data set {card.name} needs {card.folder or 'its files'} below the data root, {origin(card)}"
-    if root is None:
+    if root is None and not Path(card.folder).is_absolute():  # absolute is a user's own folder, never a card's
         raise UserError(f"{what}; say where that is with --data-root.")
-    folder = root / card.folder
+    folder = (root or Path()) / card.folder
     if not folder.is_dir():
         raise UserError(f"{what}; {folder} is not a folder.")
     return folder
