@@ -216,9 +216,8 @@ def main(words: Sequence[str] | None = None) -> None:
         rows.append(_row("all", total, args, opened, crop))
         sets = {test.partition(":")[0] for test in suite.tests} | ({suite.source} if suite.source else set())
         print(f"\n{suite.title} ({name}); {sum(GIGABYTES[s] for s in sets):.0f} GB of pictures")
-        print(
-            tabulate(rows, ["", "PFLOP", "GPU hours", "hours of all cores", "GB kept"], floatfmt=(".0f", ".3g", ".2g"))
-        )
+        headers = ["", "PFLOP", "GPU hours", "hours of all cores", "GB kept"]
+        print(tabulate(rows, headers, disable_numparse=True, colalign=("left", *["right"] * 4)))
 
 
 def _row(what: str, work: Work, args: argparse.Namespace, opened: float, crop: float) -> list[Any]:
