@@ -215,7 +215,7 @@ def test_two_folders(folders, capsys: pytest.CaptureFixture[str]):
         (["tpt", "zero-shot", "--results", "nowhere"], "nowhere holds no cells"),
         (["tpt", "tpo", "--results", "{one}"], "did you mean tpt"),
         (["tpt", "zero-shot", "--suite", "ood", "--results", "{one}"], "no stored cells of suite 'ood'"),
-        (["tpt", "zero-shot", "--features", "x.npz", "--results", "{one}"], "--features needs --suite"),
+        (["tpt", "zero-shot", "--features", "x.npz", "--results", "{one}"], "--suite: name the suite that the "),
     ],
 )
 def test_a_mistake_is_said_in_one_sentence(words, says: str, folders, capsys: pytest.CaptureFixture[str]):

@@ -79,7 +79,7 @@ def test_a_damaged_cell_is_named_and_the_others_are_shown(results: Path, capsys:
         (["--suite", "smoke,oood"], "unknown suite 'oood'; did you mean ood"),
         (["--format", "md,pdf"], "unknown format 'pdf'"),
         (["--style", "paper", "--suite", "few-shot"], "few-shot, which has no layout of a paper's table"),
-        (["--features", "x.npz"], "--features needs --suite"),
+        (["--features", "x.npz"], "--suite: name the suite that the "),
     ],
 )
 def test_a_mistake_is_said_in_one_sentence(words, says: str, results: Path, capsys: pytest.CaptureFixture[str]):
