@@ -827,8 +827,11 @@ def list_command(args: argparse.Namespace) -> int:
         table = Table("backbone", "what it is", "text path")
         for name, text in EMBEDDED.items():
             table.add_row(name, text, text_path(name))
-        about = "any model of open_clip, such as ViT-B-16:openai; WEIGHTS is a tag or a path"
+        about = "any model of open_clip, such as ViT-B-16:openai; WEIGHTS is a tag, a file, or TAG=FILE"
         table.add_row("ARCHITECTURE:WEIGHTS", about, "" if args.architectures else "see --architectures")
+        table.add_row(
+            "hf-hub:OWNER/NAME", "a repository of the hub with open_clip_config.json; local-dir:DIR a folder", ""
+        )
         for name in architectures() if args.architectures else ():
             table.add_row(name, "", text_path(name))
     console.print(table)

@@ -9,9 +9,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the benchmarks are in the checkout and in no wheel
 
-from bench import cards  # noqa: E402
-from benchmarks import estimate  # noqa: E402
-from benchmarks.estimate import Unit, Work  # noqa: E402
+from bench import cards
+from benchmarks import estimate
+from benchmarks.estimate import Unit, Work
 
 UNIT = Unit(image=2.0, text=3.0, dim=5, layer=lambda k: k, tpt=lambda k: 10.0 * k, ttt=lambda k: 0.5 * k)
 
