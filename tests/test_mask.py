@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from reference import LinearBackbone, LiteralRAda, batch_of, classes_of, entropy, mean_softmax, support_of, surest, unit
+from reference import LiteralRAda, entropy, mean_softmax, surest, unit
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the benchmarks are in the checkout and in no wheel
@@ -18,6 +18,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # the benchmarks are in t
 from bench import records
 from bench.__main__ import main as bench
 from bench.api import METHODS
+from bench.contract.backbones import LinearBackbone
+from bench.contract.data import batch_of, classes_of, support_of
 from bench.figures import style
 from benchmarks import mask
 from benchmarks.mask import LARGEST, STEP, Masks, drawn, watched
