@@ -363,6 +363,7 @@ class _Part:
                 break
             self.rows, self.seconds = shard["rows"], shard["seconds"]
             size += len(_line(shard))
+            out._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
         self.journal.truncate(size)
 
     def keep(self, out: np.memmap, rows: int, seconds: float) -> None:

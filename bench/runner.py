@@ -427,6 +427,7 @@ class Runner:
                 "weights": self.backbone.origin,
                 "device": str(self.backbone.device),
                 "threads": torch.get_num_threads(),
+                "workers": self.features.workers,
                 "tf32": self.backbone.device.type == "cuda" and torch.backends.cudnn.allow_tf32,
                 "views": self.views if "views" in form.method.needs else 0,
                 "templates": records.cell_id({"templates": content["templates"]}),

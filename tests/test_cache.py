@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.__main__ import main
 from bench.api import UserError
 from bench.cache import Cache, Entry
 
@@ -397,6 +398,18 @@ def test_what_was_interrupted_is_listed_and_cleared_but_not_while_a_process_make
     assert Cache(tmp_path).clear(["pets"]) == []
     busy.end(signal.SIGKILL)
     assert [entry.rows for entry in Cache(tmp_path).clear(["pets"])] == [400]
+    assert folders(tmp_path) == []
+
+
+def test_the_command_lists_how_far_an_interrupted_making_came(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(OSError, match="stop"):
+        Cache(tmp_path, shard=0).array(KEY, (ROWS, 3), counting([], 350, OSError("stop")))
+    assert main(["cache", "list", "--cache", str(tmp_path)]) == 0
+    assert "views, interrupted at 350 of 1000" in capsys.readouterr().out
+    assert main(["cache", "clear", "pets", "--cache", str(tmp_path)]) == 0
     assert folders(tmp_path) == []
 
 
