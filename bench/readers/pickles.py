@@ -76,6 +76,15 @@ class _Bytes:
     __setstate__ = None
 
 
+class _Empty:
+    """Stands for bytes(), by which protocol 2 writes none at all."""
+
+    def __new__(cls) -> Any:
+        return b""
+
+    __setstate__ = None
+
+
 # classes, since the state that a pickle gives to a function would be set on the function itself
 STAND_INS: dict[tuple[str, str], type] = {
     ("numpy", "ndarray"): _Array,
@@ -83,6 +92,8 @@ STAND_INS: dict[tuple[str, str], type] = {
     ("numpy.core.multiarray", "_reconstruct"): _Rebuilt,
     ("numpy._core.multiarray", "_reconstruct"): _Rebuilt,
     ("_codecs", "encode"): _Bytes,
+    ("__builtin__", "bytes"): _Empty,
+    ("builtins", "bytes"): _Empty,
 }
 
 
