@@ -226,14 +226,16 @@ def check(suite: Suite, folder: Path | None = None) -> None:
             except UserError as error:
                 raise UserError(f"{shown}: {key} names {reference!r}: {error}") from error
     for test in suite.tests:
+        name, domain = split_reference(test)
+        known = card(name, folder)
         if suite.source == OTHERS:
-            name, domain = split_reference(test)
-            if domain is None:
+            several = readers.READERS[known.reader].one_split and len(known.domains) > 1
+            if not several or domain not in known.domains:
                 raise UserError(f"{shown}: {test!r} has no {OTHERS}; test on a domain of a data set that has several.")
-            readers.check_domain(card(name, folder), BUT + domain)
             continue
-        source = test if suite.source is None else suite.source
-        if source == test and readers.READERS[card(split_reference(test)[0], folder).reader].one_split:
+        source = split_reference(test if suite.source is None else suite.source)
+        shared = source[0] == name and set(_domains(known, source[1])) & set(_domains(known, domain))
+        if shared and readers.READERS[known.reader].one_split:
             raise UserError(
                 f"{shown}: {test!r} has one split only and cannot be learnt from and tested on at once; "
                 f"take another domain as source."
@@ -243,6 +245,13 @@ def check(suite: Suite, folder: Path | None = None) -> None:
             f"{shown}: among names {suite.among!r}; name a data set whose card lists its classes, and that in a "
             f"domain-shift suite."
         )
+
+
+def _domains(card: Card, domain: str | None) -> list[str | None]:
+    """The domains that a reference to the card stands for."""
+    if domain is None or not domain.startswith(BUT):
+        return [domain]
+    return [other for other in card.domains if other != domain.removeprefix(BUT)]
 
 
 def split_reference(reference: str) -> tuple[str, str | None]:

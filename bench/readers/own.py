@@ -48,7 +48,7 @@ def images_card(folder: Path) -> Card:
         licence="the owner's",
         source="your own pictures",
         folder=str(folder.resolve()),
-        options={"splits": {split: present.get(split, ABSENT) for split in SPELLINGS}} if present else {},
+        options={"splits": {split: present.get(split, ABSENT) for split in SPELLINGS}},
     )
 
 
