@@ -17,6 +17,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import save_file
 
 from bench import cards, readers, world
 from bench.api import Card, NotRunnable, Part, UserError
@@ -439,9 +440,85 @@ def test_a_bundle_without_support_says_so(tmp_path: Path):
     assert "holds nothing to learn on" in refusal(readers.bundle_card(path), Part("x", "train"), None)
 
 
+def test_several_texts_of_a_class_are_averaged_as_directions(tmp_path: Path):
+    texts = np.random.default_rng(1).normal(size=(3, 5, 4))
+    expected = []
+    for own in texts:
+        mean = sum(text / np.sqrt((text**2).sum()) for text in own) / 5
+        expected.append(mean / np.sqrt((mean**2).sum()))
+    stacked = readers.open_bundle(write_bundle(tmp_path, text=texts))
+    assert np.allclose(stacked.text, expected, atol=1e-6)
+    shuffled = np.random.default_rng(2).permutation(15)
+    flat = {"text": texts.reshape(15, 4)[shuffled], "text_y": np.repeat(np.arange(3), 5)[shuffled]}
+    assert np.allclose(readers.open_bundle(write_bundle(tmp_path, **flat)).text, expected, atol=1e-6)
+
+
+def test_features_from_before_the_projection_pass_it(tmp_path: Path):
+    rng = np.random.default_rng(3)
+    before, projection = rng.normal(size=(15, 6)).astype(np.float32), rng.normal(size=(6, 4)).astype(np.float32)
+    path = write_bundle(tmp_path, test_x=None, test_pre=before, projection=projection, scale=np.float32(21.5))
+    bundle = readers.open_bundle(path)
+    assert np.allclose(bundle.parts["test"][0], before @ projection, atol=1e-6)
+    assert bundle.scale == 21.5
+
+
+def as_safetensors(root: Path, metadata: dict[str, str] | None = None, **changes: Any) -> Path:
+    tensors = {key: torch.from_numpy(value) for key, value in arrays(**changes).items() if key != "names"}
+    tensors["test_x"] = tensors["test_x"].bfloat16()
+    path = root / "some features.safetensors"
+    save_file(tensors, path, {"names": json.dumps(["cat", "dog", "ice_cream"])} if metadata is None else metadata)
+    return path
+
+
+def test_a_bundle_in_safetensors_is_the_same_bundle(tmp_path: Path):
+    path = as_safetensors(tmp_path)
+    bundle, other = readers.open_bundle(path), readers.open_bundle(write_bundle(tmp_path))
+    assert (bundle.names, bundle.shots, bundle.card.name) == (other.names, other.shots, "some-features")
+    assert np.array_equal(bundle.text, other.text)
+    assert np.array_equal(bundle.parts["train2"][0], other.parts["train2"][0])
+    assert np.allclose(bundle.parts["test"][0], other.parts["test"][0], rtol=1e-2), "bfloat16 has 8 bits"
+    assert len(readers.read(bundle.card, Part("x", "val"))) == 6
+
+
+@pytest.mark.parametrize("metadata", [{}, {"names": "cat, dog"}, {"names": "[1, 2, 3]"}])
+def test_a_bundle_in_safetensors_without_names_is_one_sentence(tmp_path: Path, metadata: dict[str, str]):
+    with pytest.raises(
+        UserError, match=r"is not a feature bundle \(.*\): give a \.safetensors file with names"
+    ) as raised:
+        readers.open_bundle(as_safetensors(tmp_path, metadata))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 64, b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "])
+def test_a_damaged_bundle_in_safetensors_is_one_sentence(tmp_path: Path, content: bytes):
+    (tmp_path / "a.safetensors").write_bytes(content)
+    with pytest.raises(UserError, match="is not a feature bundle") as raised:
+        readers.open_bundle(tmp_path / "a.safetensors")
+    assert "\n" not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
+        ({"text": np.ones((3, 0, 4), np.float32)}, "text must be (classes, D) finite numbers, (classes, texts, D)"),
+        ({"text": np.zeros((3, 2, 4), np.float32)}, "text must be (classes, D) finite numbers, (classes, texts, D)"),
+        ({"text": np.ones((2, 2, 4), np.float32)}, "text must be (classes, D) finite numbers, (classes, texts, D)"),
+        ({"text_y": np.array([0, 0, 1])}, "or (texts, D) with text_y"),
+        ({"text_y": np.array([0, 1, 2, 2])}, "or (texts, D) with text_y"),
+        ({"test_pre": np.ones((15, 6), np.float32)}, "test_pre needs projection, (W, D) finite numbers"),
+        (
+            {"test_pre": np.ones((15, 6), np.float32), "projection": np.ones((6, 4), np.float32)},
+            "test_pre and test_x are the same pictures; leave one out",
+        ),
+        (
+            {"test_x": None, "test_pre": np.ones((15, 5), np.float32), "projection": np.ones((6, 4), np.float32)},
+            "test_pre must be (rows, 6)",
+        ),
+        (
+            {"test_x": None, "test_pre": np.full((15, 6), 3e38, np.float32), "projection": np.full((6, 4), 2.0)},
+            "test_x must be (rows, 4) finite numbers",
+        ),
+        ({"scale": np.float32(-1)}, "scale must be a number above 0"),
         ({"names": None}, "names is missing among"),
         ({"text": None}, "text_a is missing among"),
         ({"test_y": None}, "test_y is missing among"),
