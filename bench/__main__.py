@@ -169,6 +169,9 @@ def parser() -> argparse.ArgumentParser:
     lists.add_argument(
         "--architectures", action="store_true", help="with backbones: every architecture of open_clip and its text path"
     )
+    lists.add_argument(
+        "--format", default="terminal", choices=["terminal", "md"], help="md: the README's table, of datasets only"
+    )
     _plugins(lists)
     lists.set_defaults(command=list_command)
 
@@ -805,6 +808,9 @@ def list_command(args: argparse.Namespace) -> int:
                 values,
             )
     elif args.what == "datasets":
+        if args.format == "md":
+            print(cards.markdown(cards.cards().values()), end="")
+            return 0
         table = Table("data set", "title", "reader", "domains", "licence")
         for card in cards.cards().values():
             table.add_row(card.name, card.title, card.reader, ", ".join(card.domains), card.licence)

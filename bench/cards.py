@@ -130,6 +130,26 @@ def cards(folder: Path | None = None) -> dict[str, Card]:
     return {entry.name: entry for entry in found}
 
 
+def markdown(known: Iterable[Card]) -> str:
+    """The table of data sets on disk, as the README has it: counts as the cards expect them."""
+    lines = ["| data set | classes | pictures | folder | licence | `data fetch` |", "|---|---|---|---|---|---|"]
+    for entry in known:
+        if entry.reader == "world":
+            continue
+        domains = [f"{len(entry.domains)} domains"] if entry.domains else []
+        counts = [f"{entry.counts[key]:,} {key}" for key in ("train", "val", "test") if key in entry.counts]
+        whole = entry.counts.get("total") or sum(entry.counts.get(domain, 0) for domain in entry.domains)
+        pictures = ", ".join([*domains, *counts, *([f"{whole:,} in all"] if whole else [])])
+        obtain = entry.obtain or Obtain("")
+        fetched = (
+            "torchvision" if obtain.torchvision else "hub" if obtain.hub else "by address" if obtain.urls else "steps"
+        )
+        classes, place = entry.counts.get("classes", ""), f"`{entry.folder}`"
+        cells = (f"`{entry.name}`", classes, pictures, place, entry.licence, fetched)
+        lines.append(f"| {' | '.join(map(str, cells))} |".replace("|  |", "| |"))
+    return "\n".join(lines) + "\n"
+
+
 def card(name: str, folder: Path | None = None) -> Card:
     """One data set; only its own file is read."""
     folder = folder or home()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import tomllib
+from pathlib import Path
 
 import pytest
 from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
 
 import methods  # noqa: F401
 from bench import cards, readers, tune, world
+from bench.__main__ import main
 from bench.api import METHODS, Part
 
 CARDS = cards.cards()
@@ -84,6 +86,18 @@ def test_a_card_of_the_world_can_be_read(card):
     assert len(prints) == wanted, (
         where + "two domains or splits hold the same pictures; tell them apart in options.domain"
     )
+
+
+def test_the_readmes_table_of_data_sets_is_what_the_cards_say():
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    stated = readme.split("<!-- data sets -->\n")[1].split("<!-- end of data sets -->")[0]
+    assert stated == cards.markdown(CARDS.values()), "put in what `python -m bench list datasets --format md` prints"
+    assert stated.count("\n") == 2 + sum(card.reader != "world" for card in CARDS.values())
+
+
+def test_the_table_of_data_sets_is_printed_by_its_command(capsys):
+    assert main(["list", "datasets", "--format", "md"]) == 0
+    assert capsys.readouterr().out == cards.markdown(CARDS.values())
 
 
 def test_every_shift_of_the_world_has_its_card_and_the_validation_shift_is_no_test():
