@@ -218,7 +218,7 @@ def test_backbones_are_listed_with_the_text_path_that_serves_them(
     assert re.search(r"world-rn .* packed ", capsys.readouterr().out)
     assert here("list", "backbones", "--architectures") == 0
     printed = capsys.readouterr().out
-    for name, path in (("ViT-B-16", "packed"), ("ViT-B-16-SigLIP", "full"), ("coca_ViT-B-32", "none")):
+    for name, path in (("ViT-B-16", "packed"), ("ViT-B-16-SigLIP", "full"), ("coca_ViT-B-32", "full")):
         assert re.search(rf"{name} .* {path} ", printed)
 
 
