@@ -16,8 +16,8 @@ from bench.report.leaderboard import leaderboard, rows_of
 from bench.report.model import HOLE, Block, Column, Entry, Leaderboard, Row, clean
 
 SAID = (
-    f"Each row is compared with {REFERENCE} on its own backbone. Ranks, ties and tests between methods are in the table "
-    "of each backbone, where Holm's correction is over its rows alone. No test here is between two backbones: "
+    f"Each row is compared with {REFERENCE} on its own backbone. Ranks, ties and tests between methods are in the "
+    "table of each backbone, where Holm's correction is over its rows alone. No test here is between two backbones: "
     "python -m bench compare has one."
 )
 KEPT = ("weights", "accuracy", "difference", "hyper-parameters")
