@@ -66,7 +66,7 @@ class Entry:
 
     def release(self) -> None:
         """Give back the pages that were read: they count as memory of this process, and the file still has them."""
-        self.array._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+        _release(self.array)
 
 
 @dataclass(frozen=True)
@@ -179,6 +179,7 @@ class Cache:
             began = kept = time.perf_counter()
             before = part.seconds
             for rows in fill(out, part.rows) or ():
+                _release(out)  # what was written stays with the system, which puts it on the disk in its time
                 now = time.perf_counter()
                 if now - kept >= self.shard:
                     with self._writing():
@@ -363,7 +364,7 @@ class _Part:
                 break
             self.rows, self.seconds = shard["rows"], shard["seconds"]
             size += len(_line(shard))
-            out._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+            _release(out)
         self.journal.truncate(size)
 
     def keep(self, out: np.memmap, rows: int, seconds: float) -> None:
@@ -372,7 +373,7 @@ class _Part:
         digest = hashlib.sha256(out[self.rows : rows].data).hexdigest()
         self._write({"rows": rows, "sha256": digest, "seconds": seconds})
         self.rows, self.seconds = rows, seconds
-        out._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+        _release(out)
 
     def _write(self, line: Mapping[str, Any]) -> None:
         self.journal.write(_line(line))
@@ -486,6 +487,11 @@ def _journal(folder: Path) -> dict[str, Any]:
 
 def _called(entry: Listed, name: str) -> bool:
     return name in ("all", entry.dataset) or (len(name) >= 4 and entry.id.startswith(name))
+
+
+def _release(array: np.ndarray) -> None:
+    """Drop a map's pages from this process; the file, or the system on its behalf, still has them."""
+    array._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
 
 def _reserve(path: Path) -> None:
