@@ -147,10 +147,10 @@ def test_leaving_one_domain_of_pacs_out_learns_on_the_other_three(
 def test_pacs_runs_from_the_command_line_with_one_domain_left_out(
     realdata: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = f"run --suite pacs-lodo --methods clap --seeds 1 --backbone world-rn --workers 0"
+    command = "run --suite pacs-lodo --methods clap --seeds 1 --backbone world-rn --workers 0"
     assert main([*command.split(), "--data-root", str(realdata), "--results", str(tmp_path)]) == 0
     assert "8 cells in" in capsys.readouterr().out
-    found = {(r.method, r.task.name): r for r in records.scan(tmp_path).records}
+    found = {(r.method, r.task.name): r for r in records.scan(tmp_path, predictions=True).records}
     for domain in ("art_painting", "cartoon", "photo", "sketch"):
         clap = found["clap", f"pacs:{domain} @16 from the other domains"]
         assert (clap.status, clap.support, len(clap.ids)) == ("done", 7 * 16, 140)
