@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench import cards
-from bench.api import Card, Part, Suite, Task, UserError
+from bench.api import Card, Download, Obtain, Part, Suite, Task, UserError
 
 CARD = """
 name = "toy"
@@ -321,3 +321,54 @@ def test_the_cards_are_found_beside_the_package_or_inside_it(tmp_path: Path, mon
     (other_library / "suites").mkdir()
     (other_library / "suites" / "ood.toml").touch()
     assert cards.home() == other_library
+
+
+# -- how a data set is obtained ------------------------------------------------------------------------------------
+
+
+OBTAIN = (
+    CARD
+    + """
+[obtain]
+how = \"\"\"
+1. Get it.
+2. Put it into toy/.
+\"\"\"
+torchvision = "DTD"
+hub = "owner/name"
+urls = [{ url = "https://a.org/b.tar", sha256 = "HASH", extract = "toy" }, { url = "http://a.org/c.npy" }]
+""".replace("HASH", "0" * 64)
+)
+
+
+def test_a_card_says_how_its_data_is_obtained(folder: Path):
+    (folder / "toy.toml").write_text(OBTAIN)
+    assert cards.card("toy", folder).obtain == Obtain(
+        "1. Get it.\n2. Put it into toy/.",
+        "DTD",
+        "owner/name",
+        (Download("https://a.org/b.tar", "0" * 64, "toy"), Download("http://a.org/c.npy")),
+    )
+    assert cards.card("media", folder).obtain is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('torchvision = "DTD"', 'torchvison = "DTD"', "obtain: unknown key 'torchvison'; did you mean torchvision?"),
+        ('torchvision = "DTD"', 'torchvision = "datasets.DTD"', "obtain: torchvision must be the name of a class"),
+        ('hub = "owner/name"', 'hub = "name"', "obtain: hub must be owner/name on the Hugging Face hub"),
+        ('hub = "owner/name"', 'hub = "../name"', "obtain: hub must be owner/name on the Hugging Face hub"),
+        ("how = ", "why = ", "obtain: unknown key 'why'"),
+        ('"https://a.org/b.tar"', '"ftp://a.org/b.tar"', "obtain.urls[0]: url must be an address that begins with"),
+        ('"https://a.org/b.tar"', '"https://a.org/b c"', "obtain.urls[0]: url must be an address that begins with"),
+        ("0" * 64, "0" * 63, "obtain.urls[0]: sha256 must be 64 lower-case hexadecimal digits"),
+        ("0" * 64, "A" * 64, "obtain.urls[0]: sha256 must be 64 lower-case hexadecimal digits"),
+        ('extract = "toy"', 'extract = "../toy"', "obtain.urls[0]: extract must be a folder below the data root"),
+        ('{ url = "http://a.org/c.npy" }', '"http://a.org/c.npy"', "obtain.urls[1] must be a table, such as {url"),
+        ('{ url = "http://a.org/c.npy" }', "{}", "obtain.urls[1]: url is missing; add it"),
+    ],
+)
+def test_what_is_wrong_about_obtaining_is_said(folder: Path, old: str, new: str, says: str):
+    assert old in OBTAIN
+    assert says in complaint(folder, "card", OBTAIN.replace(old, new))
