@@ -48,6 +48,7 @@ SHARD = 20.0
 LOCKS: weakref.WeakSet[IO[Any]] = weakref.WeakSet()
 """Open files that are locked. A child lets go of them: else it would hold the lock after its parent was killed."""
 os.register_at_fork(after_in_child=lambda: [stream.close() for stream in list(LOCKS)])
+PIECE = 2**24  # bytes of a map that are read together
 Fill = Callable[[np.ndarray, int], Iterable[int] | None]
 """fill(out, first): write the rows from `first` on; it may yield how many are there, in order, as it goes on."""
 
@@ -360,20 +361,17 @@ class _Part:
         """Count the shards whose bytes are what the journal says; the rest is forgotten."""
         size = len(_line(header))
         for shard in shards:
-            if hashlib.sha256(out[self.rows : shard["rows"]].tobytes()).hexdigest() != shard["sha256"]:
+            if _sha256_of_rows(out, self.rows, shard["rows"]) != shard["sha256"]:
                 break
             self.rows, self.seconds = shard["rows"], shard["seconds"]
             size += len(_line(shard))
-            _release(out)
         self.journal.truncate(size)
 
     def keep(self, out: np.memmap, rows: int, seconds: float) -> None:
-        """Put the rows up to this one on the disk, and their pages out of this process's memory."""
+        """Put the rows up to this one on the disk."""
         out.flush()
-        digest = hashlib.sha256(out[self.rows : rows].data).hexdigest()
-        self._write({"rows": rows, "sha256": digest, "seconds": seconds})
+        self._write({"rows": rows, "sha256": _sha256_of_rows(out, self.rows, rows), "seconds": seconds})
         self.rows, self.seconds = rows, seconds
-        _release(out)
 
     def _write(self, line: Mapping[str, Any]) -> None:
         self.journal.write(_line(line))
@@ -492,6 +490,15 @@ def _called(entry: Listed, name: str) -> bool:
 def _release(array: np.ndarray) -> None:
     """Drop a map's pages from this process; the file, or the system on its behalf, still has them."""
     array._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+
+
+def _sha256_of_rows(array: np.memmap, first: int, stop: int) -> str:
+    """Hash of the bytes of these rows, a few of which are in memory at a time."""
+    digest, step = hashlib.sha256(), max(1, PIECE // max(1, array[:1].nbytes))
+    for start in range(first, stop, step):
+        digest.update(array[start : min(start + step, stop)].data)
+        _release(array)
+    return digest.hexdigest()
 
 
 def _reserve(path: Path) -> None:
