@@ -659,7 +659,9 @@ def test_heads_for_imagenet_are_masked_to_its_renditions_by_wordnet_ids(runner: 
             (tmp_path / card.folder / parent / folder / "0.jpg").touch()
     runner.data_root = tmp_path
     asked, known = (runner._classes(part) for part in (Part("imagenet-r", "test"), Part("imagenet", "train")))
-    columns = places(asked, known)
+    groups = places(asked, known)
+    assert {len(group) for group in groups} == {1}  # each stands for one class
+    columns = [column for (column,) in groups]
     assert [known.keys[column] for column in columns] == list(asked.keys)
     assert [known.names[column] for column in columns] == list(asked.names)
     assert known.names.count("missile") == 2
