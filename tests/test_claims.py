@@ -59,12 +59,12 @@ class Run:
 
     def ended(self) -> list[int]:
         """Cells, failed ones, and those that were there or that another run made."""
-        out, _ = self.process.communicate(timeout=120)
+        out, _ = self.process.communicate(timeout=300)
         assert self.process.returncode == 0
         return [int(word) for word in out.splitlines()[-1].split()]
 
 
-def until(condition, seconds: float = 60.0) -> None:
+def until(condition, seconds: float = 180.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
