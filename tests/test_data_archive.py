@@ -79,7 +79,7 @@ def outside(root: Path) -> set[str]:
 
 @pytest.mark.parametrize("pack", [tar, zipped])
 @pytest.mark.parametrize(
-    "name", ["../evil", "a/../../evil", "/tmp/evil-of-a-test", "..", "a/..", "..\\evil", "C:/evil", "a/../b"]
+    "name", ["../evil", "a/../../evil", "/evil-of-a-test", "..", "a/..", "..\\evil", "C:/evil", "a/../b"]
 )
 def test_a_name_that_leaves_the_folder_is_refused(tmp_path: Path, pack, name: str) -> None:
     path = pack(tmp_path / "archive", {"fine": b"", name: b"evil"})
@@ -88,7 +88,7 @@ def test_a_name_that_leaves_the_folder_is_refused(tmp_path: Path, pack, name: st
     ):
         unpack(path, tmp_path / "in" / "out")
     assert outside(tmp_path) == set()
-    assert not Path("/tmp/evil-of-a-test").exists()
+    assert not Path("/evil-of-a-test").exists()
 
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "../../etc/passwd", "..", "a/../../../x", "..\\x"])
