@@ -8,7 +8,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ import methods  # noqa: F401  fills the registry
 from bench import (
     cards,
     contract,
+    encodings,
     figures,
     gate,
+    interrupts,
     page,
     plugins,
     provenance,
@@ -35,7 +37,11 @@ from bench import (
 )
 from bench.api import METHODS, SETTINGS, Form, Part, Record, Suite, UserError, nearest
 from bench.backbone.text import CHUNK
+from bench.engines.local import Local
+from bench.engines.setup import Setup, share_of_threads
+from bench.faults import point
 from bench.progress import progress
+from bench.runner import Observer, Outcome, plan, shard
 
 REFERENCE = "zero-shot"
 VIEW_REFERENCES = ("view-mean", "view-mean-confident")
@@ -46,23 +52,55 @@ IMAGES = "your own pictures in place of the suite's data: DIR/<class>/*, or DIR/
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run one command -> exit code: 0 done, 1 cells failed, 2 a mistake of the user, 130 interrupted; or the gate's."""
+    """Run one command -> exit code: 0 done, 1 cells failed, 2 a mistake of the user; or the gate's.
+
+    130 after Ctrl-C and 143 after SIGTERM.
+    """
     errors = Console(stderr=True, soft_wrap=True)
     args = parser().parse_args(words)
-    try:
-        with plugins.plugged(args.plugin) if "plugin" in args else contextlib.nullcontext([]) as args.left_out:
-            for plugin in args.left_out:
-                errors.print(plugin.warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
-            return args.command(args)
-    except UserError as error:
-        errors.print(f"error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
-        return 2
-    except KeyboardInterrupt:
-        errors.print("interrupted: every finished cell is stored; the same command goes on from here.", style="yellow")
-        return 130
-    except BrokenPipeError:  # the reader of our output has gone, as in `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    args.standing = standing = Standing()
+    with interrupts.heeded(standing.said_at_once) as heed:
+        try:
+            with plugins.plugged(args.plugin) if "plugin" in args else contextlib.nullcontext([]) as args.left_out:
+                for plugin in args.left_out:
+                    errors.print(plugin.warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
+                return args.command(args)
+        except UserError as error:
+            if not heed.number:
+                errors.print(f"error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+                return 2
+        except KeyboardInterrupt:
+            pass
+        except BrokenPipeError:  # the reader of our output has gone, as in `| head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        errors.print(standing, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        return heed.code
+
+
+@dataclass
+class Standing:
+    """How far a run has come, for whoever interrupts it.
+
+    total: of the cells that are planned so far; doing: what each process is at.
+    """
+
+    done: int = 0
+    total: int = 0
+    doing: dict[int, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        told = "interrupted: what was finished is stored whole"
+        if self.total:
+            told = f"interrupted: {self.done} of {self.total} cells are done and stored"
+            if self.doing and self.done < self.total:
+                told += f"; dropped: {', '.join(self.doing.values())}"
+        return f"{told}. The same command goes on from here: {provenance.command()}"
+
+    def said_at_once(self) -> None:
+        """As a handler of signals may: past the streams, which may be in the middle of something."""
+        visible = "\x1b[?25h" if os.isatty(2) else ""  # the bars hide the cursor
+        os.write(2, f"{visible}\n{self}\n".encode(errors="replace"))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -95,6 +133,19 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--images", type=Path, metavar="DIR", help=IMAGES)
     run.add_argument(
         "--shard", type=part, default=(1, 1), metavar="I/N", help="the I-th of N shares of the cells, fit by fit"
+    )
+    run.add_argument(
+        "--jobs",
+        type=count,
+        default=1,
+        metavar="N",
+        help="processes that make cells, a GPU each where there are several",
+    )
+    run.add_argument(
+        "--cell-timeout",
+        type=amount,
+        metavar="SECONDS",
+        help="that a fit, or the answers of a cell, may take before it counts as failed (default: no limit)",
     )
     run.add_argument("--fresh", action="store_true", help="compute every cell again")
     run.add_argument("--dry-run", action="store_true", help="print what would run, and stop")
@@ -264,6 +315,12 @@ def _common(command: argparse.ArgumentParser) -> None:
         metavar="GB",
         help="remove what was used least recently, but nothing of this run, to stay below (default: no limit)",
     )
+    command.add_argument(
+        "--checkpoint-every",
+        type=amount,
+        metavar="SECONDS",
+        help="after which long fits and encodings put what they have on the disk (default: 60, and 20 of encoding)",
+    )
     _workers(command)
     command.add_argument(
         "--on-bad-image",
@@ -289,9 +346,8 @@ def _workers(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--workers",
         type=int,
-        default=max(0, min(4, (os.cpu_count() or 1) - 1)),
         metavar="N",
-        help="processes that open, draw and crop pictures (default: the other cores, at most 4)",
+        help="processes that open, draw and crop pictures, for each job (default: the other cores, at most 4)",
     )
 
 
@@ -366,8 +422,6 @@ def count(text: str) -> int:
 
 
 def run_command(args: argparse.Namespace) -> int:
-    from bench.runner import Outcome, plan, shard
-
     suite = narrowed(cards.suite(protocol(args)), args)
     if args.images:
         suite = on_images(suite, args.images, args.methods)
@@ -376,8 +430,9 @@ def run_command(args: argparse.Namespace) -> int:
     writable(args.results)
     console, ran, names, planned = Console(), Outcome(), dict.fromkeys(form.name for form in wanted), 0
     for model in models(args, suite):
-        with bars() as observer:
-            runner, on = make_runner(args, suite, observer, model)
+        with bars(args.standing) as observer:
+            setup, on = make_setup(args, suite, model)
+            runner = setup.runner(observer)
             for note in runner.backbone.notes:
                 Console(stderr=True).print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
             choices = tune.chosen(runner.backbone.name)
@@ -396,7 +451,10 @@ def run_command(args: argparse.Namespace) -> int:
                 chosen_by[form.name] = next(who for who, spoke in said.items() if spoke)
             cells = shard(plan(on, forms, chosen_by), *args.shard)
             if not args.dry_run:
-                outcome = runner.run(cells, fresh=args.fresh)
+                with engine(args, setup, observer) as processes:
+                    if processes is not None:
+                        encodings.first(runner, cells, processes, args.fresh)
+                    outcome = runner.run(cells, args.fresh, processes)
                 ran.records += outcome.records
                 ran.found += outcome.found
         planned += len(cells)
@@ -539,10 +597,13 @@ def parsed(word: str, text: str, default: Any) -> Any:
 def writable(results: Path) -> None:
     """Refuse before anything is computed where nothing could be stored."""
     try:
-        results.mkdir(parents=True, exist_ok=True)
-        probe = results / f".writable-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        records.make_folder(results)
+        records.sweep(results)
+        with interrupts.held():
+            probe = records.new_temporary(results)
+            point("probe.made")
+            probe.rmdir()
+            point("probe.removed")
     except OSError as error:
         raise UserError(f"results folder {results} cannot be written ({error.strerror}): use --results DIR.") from error
 
@@ -600,34 +661,43 @@ def models(args: argparse.Namespace, suite: Suite) -> list[Any]:
     return list({name if isinstance(name, str) else name.name: name for name in found}.values())
 
 
-def make_runner(args: argparse.Namespace, suite: Suite, observer: Any, source: Any):
-    """The runner on one of `models`; a feature bundle stands in for the suite's data and backbone."""
-    from bench import backbone
-    from bench.cache import GB, Cache
-    from bench.features import Features
-    from bench.runner import Runner
-
-    bundle = None
-    if getattr(args, "features", None):
-        suite, bundle = on_bundle(suite, args.features)
-        model: Any = backbone.Stored(f"features:{bundle.card.name}", bundle.text, bundle.scale, bundle.fingerprint)
-    else:
-        model = backbone.load(source, args.device, args.precision, args.text_chunk)
-    limit = None if args.cache_limit is None else int(args.cache_limit * GB)
-    features = Features(model, Cache(cache_folder(args), limit), observer.step, args.workers)
-    runner = Runner(
-        features,
+def make_setup(args: argparse.Namespace, suite: Suite, source: Any) -> tuple[Setup, Suite]:
+    """What makes the runner on one of `models`, here or elsewhere; a feature bundle stands in for data and backbone."""
+    features = getattr(args, "features", None)
+    if features:
+        suite, _ = on_bundle(suite, features)
+    return Setup(
+        source,
         args.results,
+        cache_folder(args),
+        args.device,
+        args.precision,
+        args.text_chunk,
+        args.cache_limit,
+        openers(args),
         args.data_root,
         suite.views,
-        bundle,
-        command=provenance.command(),
-        observer=observer,
-        on_bad_image=args.on_bad_image,
-    )
-    if getattr(args, "images", None):
-        runner.own = readers.images_card(args.images)
-    return runner, suite
+        features,
+        getattr(args, "images", None),
+        args.on_bad_image,
+        provenance.command(),
+        tuple(args.plugin),
+        checkpoint_every=args.checkpoint_every,
+    ), suite
+
+
+def openers(args: argparse.Namespace) -> int:
+    """Processes that open pictures, beside each that makes cells."""
+    cores = (os.cpu_count() or 1) // getattr(args, "jobs", 1)
+    return max(0, min(4, cores - 1)) if args.workers is None else args.workers
+
+
+def engine(args: argparse.Namespace, setup: Setup, observer: Observer) -> contextlib.AbstractContextManager[Any]:
+    """Where the cells are made: None stands for this process."""
+    if args.jobs == 1 and args.cell_timeout is None:
+        return contextlib.nullcontext()
+    threads = share_of_threads(args.jobs)
+    return Local(replace(setup, threads=threads), args.jobs, args.cell_timeout, observer.step)
 
 
 def dry_run(console: Console, runner: Any, cells: Sequence[Any]) -> None:
@@ -645,19 +715,29 @@ def dry_run(console: Console, runner: Any, cells: Sequence[Any]) -> None:
 
 
 @contextlib.contextmanager
-def bars() -> Iterator[Any]:
-    """Progress on standard error: cells in all, and the work inside the present one."""
-    from bench.runner import Observer
-
+def bars(standing: Standing | None = None) -> Iterator[Any]:
+    """Progress on standard error: cells in all, and the work inside the present one; noted in `standing` too."""
+    noted = standing or Standing()
+    done_before, total_before = noted.done, noted.total  # on the backbones before
     with progress() as shown:
         cells = shown.add_task("cells", total=None)
-        inner = shown.add_task("", total=None, visible=False)
+        bars_of: dict[int, Any] = {}
 
         def cell(done: int, total: int, text: str) -> None:
+            noted.done, noted.total = done_before + done, total_before + total
+            noted.doing.clear()
+            interrupts.check()
             shown.update(cells, completed=done, total=total, description="cells")
 
-        def step(text: str, done: int, total: int) -> None:
-            if text != shown.tasks[inner].description:  # what was found done already is no part of its rate
+        def step(text: str, done: int, total: int, process: int = 0) -> None:
+            noted.doing[process] = f"{text} ({done:,} of {total:,})"
+            interrupts.check()
+            if process not in bars_of:
+                bars_of[process] = shown.add_task("", total=None, visible=False)
+            inner = bars_of[process]
+            if (
+                text != shown.tasks[shown.task_ids.index(inner)].description
+            ):  # what was found done already is no part of its rate
                 shown.reset(inner, completed=done, total=total, description=text, visible=True)
             else:
                 shown.update(inner, completed=done, total=total)
@@ -885,7 +965,7 @@ def data_check_command(args: argparse.Namespace) -> int:
     with bars() as observer:
         for done, card in enumerate(wanted.values()):
             observer.cell(done, len(wanted), "")
-            results.append(check.check(card, args.data_root, args.workers, observer.step))
+            results.append(check.check(card, args.data_root, openers(args), observer.step))
     if args.json:
         print(check.as_json(results, args.data_root))
         return check.exit_code(results)
@@ -977,7 +1057,8 @@ def tune_command(args: argparse.Namespace) -> int:
             source, *others = models(args, suite)
             if others:
                 raise UserError("tune chooses for one backbone: name one.")
-            runner, suite = make_runner(args, suite, observer, source)
+            setup, suite = make_setup(args, suite, source)
+            runner = setup.runner(observer)
             path = tune.place(runner.backbone.name)
             if not path.parent.is_dir():
                 raise UserError(

@@ -36,8 +36,9 @@ from typing import IO, Any, BinaryIO
 
 import numpy as np
 
-from bench import records
+from bench import interrupts, records
 from bench.api import UserError, nearest
+from bench.faults import point
 
 GB = 10**9
 ID = re.compile("(?:\\.part-)?([0-9a-f]{16}(?:-[0-9]+)?|[0-9a-f]{24})")
@@ -115,20 +116,43 @@ class Cache:
         dtype: str = "float32",
         axis: int | None = None,
         about: Mapping[str, Any] | None = None,
+        seconds: float | None = None,
     ) -> Entry:
         """The array of this key; `fill(out, first)` writes it into a memory map of `shape` where it is not there yet.
 
         `first` is 0 but where an interrupted making goes on. axis: along it, fewer are the first of more, so that a
         longer entry serves; its seconds count in proportion. about: facts that do not distinguish entries, kept with
-        one that is made. Raises UserError where the folder cannot be written or its limit is too small; what `fill`
-        raises passes through, and nothing but whole shards is left behind.
+        one that is made. seconds: what making it took, where that is known better than by the clock here. Raises
+        UserError where the folder cannot be written or its limit is too small; what `fill` raises passes through, and
+        nothing but whole shards is left behind.
         """
         wanted = _Wanted(json.loads(json.dumps(key)), shape, dtype, axis)
         found = self._find(wanted)
         if found is not None:
             return found
         with self._alone(wanted.id):
-            return self._find(wanted, self.say) or self._make(wanted, fill, about or {})
+            return self._find(wanted, self.say) or self._make(wanted, fill, about or {}, seconds)
+
+    @staticmethod
+    def name(key: Mapping[str, Any], shape: tuple[int, ...], dtype: str = "float32", axis: int | None = None) -> str:
+        """The id of such an entry, but for its length along `axis`."""
+        return _Wanted(json.loads(json.dumps(key)), shape, dtype, axis).id
+
+    def has(
+        self, key: Mapping[str, Any], shape: tuple[int, ...], dtype: str = "float32", axis: int | None = None
+    ) -> bool:
+        """Whether there is an entry that would serve, as far as its name tells."""
+        wanted = _Wanted(json.loads(json.dumps(key)), shape, dtype, axis)
+        return any((folder / "entry.json").is_file() for folder in wanted.candidates(self.root))
+
+    def drop(
+        self, key: Mapping[str, Any], shape: tuple[int, ...], dtype: str = "float32", axis: int | None = None
+    ) -> None:
+        """Remove this very entry, where it is there."""
+        place = self.root / _Wanted(json.loads(json.dumps(key)), shape, dtype, axis).folder
+        if place.is_dir():
+            with self._writing():
+                _removed(place)
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -169,11 +193,11 @@ class Cache:
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
-    def _make(self, wanted: _Wanted, fill: Fill, about: Mapping[str, Any]) -> Entry:
+    def _make(self, wanted: _Wanted, fill: Fill, about: Mapping[str, Any], spent: float | None) -> Entry:
         place = self.root / wanted.folder
         with contextlib.ExitStack() as stack:
             with self._writing():
-                self._sweep()
+                self.sweep()
                 part = stack.enter_context(_part(self.root, wanted))
                 self._make_room(math.prod(wanted.shape) * np.dtype(wanted.dtype).itemsize, part.folder)
                 out = part.open()
@@ -186,9 +210,10 @@ class Cache:
                     with self._writing():
                         part.keep(out, rows, before + now - began)
                     kept = time.perf_counter()
-            seconds = before + time.perf_counter() - began
+            seconds = before + time.perf_counter() - began if spent is None else spent
             with self._writing():
                 out.flush()
+                point("entry.filled")
                 del out
                 stored = {
                     "key": wanted.key,
@@ -201,10 +226,12 @@ class Cache:
                 with open(part.folder / "entry.json", "w") as stream:
                     stream.write(json.dumps(stored, indent=1, sort_keys=True) + "\n")
                     records.sync(stream)
+                point("entry.json")
                 with open(part.array, "rb") as stream:
                     records.sync(stream)
                 stamp = _stamp(part.array)
-                records.put(part.folder, place, keep=lambda there: self._read(there, wanted.key) is not None)
+                with interrupts.held():
+                    records.put(part.folder, place, lambda there: self._read(there, wanted.key) is not None, "entry")
                 self.used.setdefault(place.name, stamp)
                 return Entry(np.load(place / "array.npy", mmap_mode="c"), seconds, fresh=True, about=about)
 
@@ -222,11 +249,13 @@ class Cache:
     def _alone(self, id_: str) -> Iterator[None]:
         """One process at a time makes this entry. The lock only spares work: the rename is what keeps entries whole."""
         with contextlib.ExitStack() as stack:
-            with self._writing():
-                self.root.mkdir(parents=True, exist_ok=True)
-                path = self.root / f".lock-{id_}"
+            path = self.root / f".lock-{id_}"
+            with self._writing(), interrupts.held():
+                records.make_folder(self.root)
                 lock = stack.enter_context(open(path, "w"))
                 LOCKS.add(lock)
+                stack.callback(path.unlink, missing_ok=True)
+                point("lock.opened")
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -234,16 +263,18 @@ class Cache:
                 fcntl.flock(lock, fcntl.LOCK_EX)
             except OSError:
                 pass  # this file system has no locks
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
+            point("lock.locked")
+            yield
+        point("lock.removed")
 
     # -- keeping house ------------------------------------------------------------------------------------------------
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
         """Remove what dead processes left behind, but for shards."""
+        if not self.root.is_dir():
+            return
         records.sweep(self.root)
+        drop_unheld(self.root.glob(".lock-*"))
         for entry in self.entries():
             if entry.rows == 0:
                 _removed(self.root / entry.folder)
@@ -276,7 +307,7 @@ class Cache:
         unused_for: only those that were not used for so many seconds. What dead processes left is removed too.
         """
         with self._writing():
-            self._sweep()
+            self.sweep()
         there = self.entries()
         for name in names:
             if name != "all" and not any(_called(entry, name) for entry in there):
@@ -285,10 +316,6 @@ class Cache:
         oldest = time.time() - unused_for
         chosen = [e for e in there if e.used <= oldest and any(_called(e, name) for name in names)]
         with self._writing():
-            for path in self.root.glob(".lock-*"):
-                with open(path, "w") as lock, contextlib.suppress(BlockingIOError):
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    path.unlink(missing_ok=True)
             return [entry for entry in chosen if _removed(self.root / entry.folder)]
 
 
@@ -355,6 +382,7 @@ class _Part:
         out = np.lib.format.open_memmap(self.array, mode="w+", dtype=self.wanted.dtype, shape=self.wanted.shape)
         _reserve(self.array)
         self._write(made)
+        point("entry.header")
         return out
 
     def _resume(self, out: np.memmap, header: Mapping[str, Any], shards: Sequence[Mapping[str, Any]]) -> None:
@@ -370,7 +398,9 @@ class _Part:
     def keep(self, out: np.memmap, rows: int, seconds: float) -> None:
         """Put the rows up to this one on the disk."""
         out.flush()
+        point("entry.rows")
         self._write({"rows": rows, "sha256": _sha256_of_rows(out, self.rows, rows), "seconds": seconds})
+        point("entry.shard")
         self.rows, self.seconds = rows, seconds
 
     def _write(self, line: Mapping[str, Any]) -> None:
@@ -382,22 +412,24 @@ class _Part:
 def _part(root: Path, wanted: _Wanted) -> Iterator[_Part]:
     """Where the entry is made: where an interrupted making was, unless another process is there or locks are not."""
     folder = root / f".part-{wanted.folder}"
-    journal = _claimed(folder)
-    if journal is None:
-        folder = records.new_temporary(root)
-        journal = open(folder / JOURNAL, "a+b")  # noqa: SIM115  the next line closes it
-    with journal:
-        part = _Part(folder, journal, wanted)
-        finished = False
-        try:
-            yield part
-            finished = True
-        finally:
-            with contextlib.suppress(OSError):
-                if not _same(journal, folder / JOURNAL):  # it was put in its place
+    part, finished = None, False
+    try:
+        with interrupts.held():
+            journal = _claimed(folder)
+            if journal is None:
+                folder = records.new_temporary(root)
+                journal = open(folder / JOURNAL, "a+b")  # noqa: SIM115  closed below
+            part = _Part(folder, journal, wanted)
+            point("entry.claimed")
+        yield part
+        finished = True
+    finally:
+        if part is not None:
+            with part.journal, interrupts.held(), contextlib.suppress(OSError):
+                if not _same(part.journal, folder / JOURNAL):  # it was put in its place
                     (root / wanted.folder / JOURNAL).unlink(missing_ok=True)
                 elif finished or not part.rows or folder.name.startswith(".tmp-"):
-                    records.discard(folder)
+                    records.discard(folder, "entry")
 
 
 def _claimed(folder: Path) -> BinaryIO | None:
@@ -449,14 +481,22 @@ def _lines(journal: BinaryIO) -> list[dict[str, Any]]:
 def _removed(folder: Path) -> bool:
     """Remove an entry; one on its way stays where a process works on it."""
     if not folder.name.startswith(".part-"):
-        records.discard(folder)
+        records.discard(folder, "entry")
         return True
     journal = _claimed(folder)
     if journal is None:
         return False
     with journal:
-        records.discard(folder)
+        records.discard(folder, "entry")
     return True
+
+
+def drop_unheld(paths: Iterable[Path]) -> None:
+    """Remove those files that are locked by nobody: their owners died before they could."""
+    for path in paths:
+        with contextlib.suppress(OSError), open(path, "r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
 
 
 def _listed(folder: Path) -> Listed | None:

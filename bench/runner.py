@@ -8,15 +8,18 @@ on which others are run.
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import importlib.util
+import itertools
 import traceback
-from collections import Counter
+import weakref
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -103,7 +106,79 @@ class Observer:
     """Where progress goes; the command line shows bars, tests and other callers need nothing."""
 
     cell: Callable[[int, int, str], None] = lambda done, total, text: None
-    step: Callable[[str, int, int], None] = lambda text, done, total: None
+    step: Callable[..., None] = lambda text, done, total, process=0: None
+
+
+Group = list[tuple[Cell, str]]
+"""Cells that share one fit, each with its id."""
+
+
+# -- engines ----------------------------------------------------------------------------------------------------------
+
+
+class Lost(RuntimeError):
+    """A group ended before its time: its process died, or took too long.
+
+    at: the id of the cell that was being answered, "" while the fit was; told: where the process stood; again: whether
+    another try may end better.
+    """
+
+    def __init__(self, reason: str, at: str = "", told: str = "", again: bool = True) -> None:
+        super().__init__(reason)
+        self.at, self.told, self.again = at, told, again
+
+
+class Engine(Protocol):
+    """Where groups of cells are made: here, or in other processes at the same time."""
+
+    room: int
+    """How many groups are worked on at once."""
+
+    def start(self, number: int, work: Any) -> None:
+        """Begin a group, where `number` was lost what is left of it; or another piece of work that has no records."""
+        ...
+
+    def next(self) -> tuple[int, Record | Lost | None]:
+        """Wait for the next event: a record of that group, how it was lost, or None where it is finished."""
+        ...
+
+
+@dataclass
+class Here:
+    """This process, one group after the other."""
+
+    runner: Runner
+    room: int = 1
+
+    def start(self, number: int, work: Group) -> None:
+        self._number, self._records = number, self.runner.group(work)
+
+    def next(self) -> tuple[int, Record | None]:
+        return self._number, next(self._records, None)
+
+
+@dataclass
+class _Underway:
+    """A group that an engine has: the cells still to come, its claim, and at which cells it was lost before."""
+
+    left: Group
+    claim: contextlib.ExitStack
+    before: set[str] = field(default_factory=set)
+
+    def take(self, id_: str) -> Cell:
+        """The cell of that id, which is no longer to come."""
+        place = next(i for i, (_, id_of) in enumerate(self.left) if id_of == id_)
+        return self.left.pop(place)[0]
+
+    def given_up(self, event: Lost | None) -> list[tuple[Cell, str, Lost]]:
+        """The cells that are not tried again: the one that was being answered, or all where it was the fit."""
+        if event is None:
+            return []
+        if event.again and event.at not in self.before:
+            self.before.add(event.at)
+            return []
+        ids = [id_ for _, id_ in self.left if event.at in ("", id_)]
+        return [(self.take(id_), id_, event) for id_ in ids]
 
 
 # -- planning ---------------------------------------------------------------------------------------------------------
@@ -147,6 +222,23 @@ def _fit_key(cell: Cell) -> tuple:
 
 # -- running ----------------------------------------------------------------------------------------------------------
 
+Asked = ParamSpec("Asked")
+Answered = TypeVar("Answered")
+
+
+def _remembered(ask: Callable[Asked, Answered]) -> Callable[Asked, Answered]:
+    """A method whose answers are kept as long as its object lives; functools.cache would keep the object as well."""
+    kept: weakref.WeakKeyDictionary[Any, dict[tuple, Answered]] = weakref.WeakKeyDictionary()
+
+    @functools.wraps(ask)
+    def remember(*args: Asked.args, **named: Asked.kwargs) -> Answered:
+        mine, key = kept.setdefault(args[0], {}), (args[1:], *sorted(named.items()))
+        if key not in mine:
+            mine[key] = ask(*args, **named)
+        return mine[key]
+
+    return remember
+
 
 @dataclass(eq=False)
 class Runner:
@@ -168,44 +260,94 @@ class Runner:
     def backbone(self) -> OpenClip | Stored:
         return self.features.backbone
 
-    def run(self, cells: Sequence[Cell], fresh: bool = False) -> Outcome:
+    def run(self, cells: Sequence[Cell], fresh: bool = False, engine: Engine | None = None) -> Outcome:
         """Every cell's record: found, made, failed or not runnable. Interrupted, all that was finished is stored.
 
-        What another run on the same folder is making is left for the end, and made here if that one did not finish it.
+        The engine (None: this process) makes the fits that are missing. What another run on the same folder is making
+        is left for the end, and made here if that one did not finish it.
         """
         outcome = Outcome()
+        groups, made = self.missing(cells, fresh)
+        self._tidy(groups, made)
+        outcome.found = len(made)
+        self.observer.cell(len(made), len(cells), "")
+
+        def store(cell: Cell, record: Record) -> None:
+            records.save(record, self.results, replace=fresh)
+            made[cell] = record
+            said = f"{record.title} on {record.task.name}, seed {record.seed}"
+            self.observer.cell(len(made), len(cells), said)
+
+        engine, underway = engine or Here(self), dict[int, _Underway]()
+        waiting, elsewhere, numbers = deque(groups), deque[Group](), itertools.count()
+
+        def begin(group: Group, wait: bool) -> None:
+            claim = all_claims.enter_context(contextlib.ExitStack())
+            if not claim.enter_context(claims.claimed(self.results, self._claim(*group[0]), wait)):
+                elsewhere.append(group)
+                return
+            there = {} if fresh else self._stored(group)
+            made.update(there)
+            outcome.found += len(there)
+            left = [(cell, id_) for cell, id_ in group if cell not in there]
+            if not left:
+                claim.close()
+                return
+            number = next(numbers)
+            underway[number] = _Underway(left, claim)
+            engine.start(number, list(left))
+
+        def go_on() -> None:
+            number, event = engine.next()
+            group = underway[number]
+            if isinstance(event, Record):
+                store(group.take(event.id), event)
+                return
+            for cell, id_, error in group.given_up(event):
+                store(cell, self._unfinished(cell, id_, error))
+            if group.left:
+                engine.start(number, list(group.left))
+            else:
+                underway.pop(number).claim.close()
+
+        with contextlib.ExitStack() as all_claims:
+            while waiting or elsewhere or underway:
+                while waiting and len(underway) < engine.room:
+                    begin(waiting.popleft(), wait=False)
+                if not waiting and not underway and elsewhere:
+                    self.observer.cell(len(made), len(cells), "waiting for another run on this folder")
+                    begin(elsewhere.popleft(), wait=True)
+                if underway:
+                    go_on()
+        outcome.records = [made[cell] for cell in cells]
+        return outcome
+
+    def missing(self, cells: Sequence[Cell], fresh: bool = False) -> tuple[list[Group], dict[Cell, Record]]:
+        """The cells that are to be made, those of one fit together, and the records of the others."""
         made: dict[Cell, Record] = {}
-        missing: dict[tuple, list[tuple[Cell, str]]] = {}
+        groups: dict[tuple, Group] = {}
         known = {} if fresh else {r.id: r for r in records.scan(self.results).records if r.status != "failed"}
         for cell in cells:
             id_ = self.cell_id(cell)
             if id_ in known:
                 made[cell] = known[id_]
-                outcome.found += 1
             else:
-                missing.setdefault(_fit_key(cell), []).append((cell, id_))
-        self.observer.cell(len(made), len(cells), "")
-        waiting = list(missing.values())
-        for patient in (False, True):
-            left = []
-            for group in waiting:
-                if patient:
-                    self.observer.cell(len(made), len(cells), "waiting for another run on this folder")
-                with claims.claimed(self.results, self._claim(*group[0]), wait=patient) as ours:
-                    if not ours:
-                        left.append(group)
-                        continue
-                    elsewhere = {} if fresh else self._stored(group)
-                    made |= elsewhere
-                    outcome.found += len(elsewhere)
-                    for cell, record in self._group([(cell, id_) for cell, id_ in group if cell not in elsewhere]):
-                        records.save(record, self.results, replace=fresh)
-                        made[cell] = record
-                        said = f"{record.title} on {record.task.name}, seed {record.seed}"
-                        self.observer.cell(len(made), len(cells), said)
-            waiting = left
-        outcome.records = [made[cell] for cell in cells]
-        return outcome
+                groups.setdefault(_fit_key(cell), []).append((cell, id_))
+        return list(groups.values()), made
+
+    def _tidy(self, groups: Sequence[Group], made: Iterable[Cell]) -> None:
+        """Remove what killed runs left: temporaries, locks that nobody holds, checkpoints of fits that are used up."""
+        records.sweep(self.results / "cells")
+        claims.sweep(self.results)
+        self.features.cache.sweep()
+        left = {path.name for path in (self.results / "checkpoints").glob("*")}
+        if left:
+            left &= {self.fit_id(cell) for cell in made if cell.task.train is not None}
+            left -= {self._claim(*group[0]) for group in groups}
+        for name in left:
+            with claims.claimed(self.results, name, wait=False) as ours:
+                if ours:
+                    Checkpoints(self.results / "checkpoints", name).clear()
 
     def _claim(self, cell: Cell, id_: str) -> str:
         """What a run claims whose next fit is this cell's."""
@@ -258,10 +400,9 @@ class Runner:
         support = () if cell.task.train is None else self._support_rows(cell.task, cell.seed)
         return [rows for rows in (self._test_rows(cell.task), *support) if rows is not None]
 
-    def _group(self, group: list[tuple[Cell, str]]) -> Iterator[tuple[Cell, Record]]:
-        """The cells of one fit, one after the other."""
-        if not group:
-            return
+    def group(self, group: Group, begin: Callable[[str], None] = lambda id: None) -> Iterator[Record]:
+        """The cells of one fit, one after the other. begin: told "" before the fit, a cell's id before its answer."""
+        begin("")
         first = group[0][0]
         lacking = first.form.method.needs - self.backbone.offers
         fitted: Fitted | Exception
@@ -276,16 +417,36 @@ class Runner:
                 fitted = error
         for cell, id_ in group:
             if isinstance(fitted, Exception):
-                yield cell, self._unfinished(cell, id_, fitted)
+                yield self._unfinished(cell, id_, fitted)
                 continue
+            begin(id_)
             try:
-                yield cell, self._answer(cell, id_, fitted)
+                record = self._answer(cell, id_, fitted)
             except UserError:
                 raise
             except Exception as error:
-                yield cell, self._unfinished(cell, id_, error)
+                record = self._unfinished(cell, id_, error)
+            yield record
         if first.task.train is not None and not isinstance(fitted, Exception):  # the last record is stored by now
             Checkpoints(self.results / "checkpoints", self.fit_id(first)).clear()
+
+    def ask(self, cell: Cell, features: Features) -> None:
+        """Ask these features for all that the cell will.
+
+        Its test pictures and their views, its support, and as many crops as the field `augment` says, by convention
+        what `fit` asks `support.augment` for.
+        """
+        method, task = cell.form.method, cell.task
+        if method.needs - self.backbone.offers:
+            return
+        if task.train is not None:
+            train, val = self._support_rows(task, cell.seed)
+            classes, dataset = self._classes(task.train), task.train.dataset
+            support, _ = features.support(train, val, classes, dataset, cell.seed, method.needs)
+            copies = cell.form.hyper_parameters().get("augment", 0)
+            if copies and "pixels" not in method.needs:
+                support.augment(copies)
+        features.batches(self._test_rows(task), task.test.dataset, method.needs, cell.seed, self.views)
 
     def _fit(self, cell: Cell) -> Fitted:
         method, task = cell.form.method, cell.task
@@ -446,7 +607,7 @@ class Runner:
         record = self._record(cell, id_, Cost(), {})
         if isinstance(error, NotRunnable):
             return replace(record, status="not-runnable", error=str(error))
-        told = "".join(traceback.format_exception(error))
+        told = error.told if isinstance(error, Lost) else "".join(traceback.format_exception(error))
         return replace(record, status="failed", error=f"{type(error).__name__}: {error}"[:300], traceback=told)
 
     # -- rows ---------------------------------------------------------------------------------------------------------
@@ -455,24 +616,24 @@ class Runner:
         made = (self.own, self.bundle and self.bundle.card)
         return next((card for card in made if card is not None and card.name == dataset), None) or cards.card(dataset)
 
-    @functools.cache  # noqa: B019  a runner lives as long as its run
+    @_remembered
     def _read(self, part: Part, shots: int = 0) -> Rows:
         return readers.read(self._card(part.dataset), replace(part, half="all"), self.data_root, shots or None)
 
-    @functools.cache  # noqa: B019
+    @_remembered
     def _classes(self, part: Part) -> Classes:
         read = self._read(part)
         whole = Classes(read.names, self._card(part.dataset).templates, tuple(range(len(read.names))), read.keys)
         return whole.permuted(_half(part, len(read.names)))
 
-    @functools.cache  # noqa: B019
+    @_remembered
     def _test_rows(self, task: Task) -> Rows:
         rows = self._read(task.test).only(_half(task.test, len(self._read(task.test).names)))
         if task.limit is not None and task.limit < len(rows.ids):
             rows = rows.take(range(task.limit))  # readers give test rows in an order whose beginning is a fair sample
         return self._sound(rows, task.test)
 
-    @functools.cache  # noqa: B019
+    @_remembered
     def _support_rows(self, task: Task, seed: int) -> tuple[Rows, Rows | None]:
         """The k-shot draw over all classes, then the half's classes; likewise the few validation pictures."""
         assert task.train is not None
@@ -493,7 +654,7 @@ class Runner:
         """The rows that are used: those that can be read, where others may be left out."""
         return self.features.sound(rows, part.dataset) if self.on_bad_image == "skip" else rows
 
-    @functools.cache  # noqa: B019
+    @_remembered
     def _encode_flops(self, forwards: float) -> float:
         """Operations of encoding one test picture and its views."""
         backbone = self.backbone
