@@ -5,13 +5,19 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import math
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # the imports below take seconds: Ctrl-C ends them without a traceback
+    signal.signal(signal.SIGINT, lambda number, frame: os._exit(128 + number))
 
 from rich.console import Console
 from rich.table import Table
@@ -74,7 +80,7 @@ def main(words: Sequence[str] | None = None) -> int:
         except BrokenPipeError:  # the reader of our output has gone, as in `| head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
-        errors.print(standing, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        errors.print(str(standing), style="yellow", markup=False, highlight=False, soft_wrap=True)
         return heed.code
 
 
@@ -115,7 +121,7 @@ def parser() -> argparse.ArgumentParser:
         "--methods", default="all", metavar="NAMES", help="families or forms, comma-separated (default: all)"
     )
     run.add_argument("--suite", metavar="NAME", help="a protocol; see `list suites` (with --images: few-shot)")
-    run.add_argument("--seeds", type=count, metavar="N", help="replicates 1..N, for training and for views alike")
+    run.add_argument("--seeds", type=replicates, metavar="N", help="replicates 1..N, for training and for views alike")
     run.add_argument("--shots", metavar="K[,K]", help="labelled pictures a class, instead of the suite's")
     run.add_argument(
         "--set", action="append", default=[], metavar="NAME.FIELD=VALUE", help="a hyper-parameter of a form or family"
@@ -345,7 +351,7 @@ def _plugins(command: argparse.ArgumentParser) -> None:
 def _workers(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--workers",
-        type=int,
+        type=processes,
         metavar="N",
         help="processes that open, draw and crop pictures, for each job (default: the other cores, at most 4)",
     )
@@ -394,7 +400,7 @@ def points(text: str) -> float:
 def part(text: str) -> tuple[int, int]:
     """i/n, one of n parts."""
     i, _, n = text.partition("/")
-    if i.isdecimal() and n.isdecimal() and 1 <= int(i) <= int(n):
+    if _whole(i, 1, MOST) and _whole(n, int(i), MOST):
         return int(i), int(n)
     raise argparse.ArgumentTypeError(f"must be i/n with i from 1 to n, such as 2/4, not {text!r}")
 
@@ -413,9 +419,31 @@ def _between(text: str, holds: Callable[[float], bool], what: str) -> float:
 
 def count(text: str) -> int:
     """A whole number above 0; argparse turns the error into its sentence and exit code 2."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number above 0, not {text!r}")
-    return int(text)
+    return _counted(text, 1, MOST, "above 0")
+
+
+def replicates(text: str) -> int:
+    """How many seeds: each is a run of its own."""
+    return _counted(text, 1, 10_000, "above 0, at most 10000")
+
+
+def processes(text: str) -> int:
+    """How many other processes; 0 for none."""
+    return _counted(text, 0, 1024, "from 0, at most 1024")
+
+
+MOST = 10**9
+
+
+def _counted(text: str, low: int, high: int, words: str) -> int:
+    if _whole(text, low, high):
+        return int(text)
+    raise argparse.ArgumentTypeError(f"must be a whole number {words}, not {text[:40]!r}")
+
+
+def _whole(text: str, low: int, high: int) -> bool:
+    """Whether the text is a number in this range, of no more digits than its end has."""
+    return text.isdecimal() and text.isascii() and len(text) <= len(str(high)) and low <= int(text) <= high
 
 
 # -- run --------------------------------------------------------------------------------------------------------------
@@ -497,8 +525,8 @@ def narrowed(suite: Suite, args: argparse.Namespace) -> Suite:
         suite = replace(suite, seeds=args.seeds, view_seeds=args.seeds)
     if args.shots:
         words = args.shots.split(",")
-        if not all(word.isdecimal() and int(word) > 0 for word in words):
-            raise UserError(f"--shots {args.shots!r} must be whole numbers above 0 with commas, such as 1,4,16.")
+        if not all(_whole(word, 1, MOST) for word in words):
+            raise UserError(f"--shots {args.shots[:40]!r} must be whole numbers above 0 with commas, such as 1,4,16.")
         suite = replace(suite, shots=tuple(dict.fromkeys(map(int, words))))
     return suite
 
@@ -583,7 +611,7 @@ def parsed(word: str, text: str, default: Any) -> Any:
     """The value in the type of the field's default."""
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # what literals provoke
         value = text
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
@@ -591,6 +619,8 @@ def parsed(word: str, text: str, default: Any) -> Any:
         value = tuple(value.split(",")) if isinstance(value, str) else tuple(value)
     if default is not None and type(value) is not type(default):
         raise UserError(f"{word}: the value must be of type {type(default).__name__}, as in {default!r}.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{word}: the value must be finite, as in {default!r}.")
     return value
 
 

@@ -12,9 +12,8 @@ Work = Group | encodings.Encoding
 
 
 def done(runner: Runner, work: Work, begin: Callable[[str], None] = lambda id: None) -> Iterator[Record]:
-    """Do a piece of work. begin: as of `Runner.group`."""
+    """Do a piece of work. begin: as of `Runner.group`; an encoding has neither a fit nor answers."""
     if isinstance(work, encodings.Encoding):
-        begin("")
         encodings.make(runner, work)
         return
     yield from runner.group(work, begin)
