@@ -32,7 +32,8 @@ class NotRunnable(Exception):
 def nearest(word: str, known: Iterable[str]) -> str:
     """The clause that ends a sentence about a wrong name: the likely right ones, else all of them."""
     known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
+    by_letters = {name.casefold(): name for name in known}
+    close = [by_letters[name] for name in difflib.get_close_matches(word.casefold(), by_letters, n=3, cutoff=0.5)]
     return f"did you mean {' or '.join(close)}?" if close else f"known are: {', '.join(known) or 'none'}."
 
 

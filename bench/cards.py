@@ -41,7 +41,7 @@ CARD = {
     "licence": Kind("a text that is not empty", kinds.text, True),
     "source": Kind("a text that says where the data comes from", kinds.text, True),
     "folder": Kind("a folder below the data root, without '..'", kinds.inside),
-    "classes": Kind("a list of class names in the order of the labels", kinds.list_of(kinds.text, twice=True)),
+    "classes": Kind("a list of class names in the order of the labels", kinds.list_of(kinds.class_name, twice=True)),
     "domains": Kind("a list of different names without ':', '/' or '@'", kinds.list_of(kinds.domain)),
     "counts": Kind("a table of whole numbers above 0", kinds.table_of(kinds.count)),
     "citation": Kind("a text", lambda value: isinstance(value, str)),
@@ -59,6 +59,7 @@ URL = {
     "sha256": Kind("64 lower-case hexadecimal digits", lambda v: kinds.sha256(v) and len(v) == 64),
     "extract": Kind("a folder below the data root, without '..'", kinds.inside),
 }
+FEW = Kind("a whole number from 1 to 10000", kinds.few)
 OTHERS = "other domains"
 """The source of a suite that leaves one domain out."""
 SETTING_NAMES = ("domain-shift", "few-shot", "base-to-new")
@@ -80,9 +81,9 @@ SUITE = {
     "fields": Kind("a table of fields of methods that fine-tune", kinds.table_of()),
     "id": Kind("the one of the tests that is in distribution", kinds.text),
     "among": Kind("a data set whose card lists its classes, such as 'imagenet'", kinds.text),
-    "seeds": Kind("a whole number above 0", kinds.count),
-    "view_seeds": Kind("a whole number above 0", kinds.count),
-    "views": Kind("a whole number above 0", kinds.count),
+    "seeds": FEW,
+    "view_seeds": FEW,
+    "views": FEW,
     "limit": Kind("a whole number above 0 (leave it out for all pictures)", kinds.count),
 }
 

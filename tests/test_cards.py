@@ -251,7 +251,7 @@ def test_whatever_a_suite_holds_there_is_no_traceback(folder: Path, key: str, va
             ('["toy"]', '["toy"]\nshots = [true]'),
             "shots must be a list of different whole numbers, 0 for all pictures, not [True].",
         ),
-        (('["toy"]', '["toy"]\nseeds = 0'), "seeds must be a whole number above 0, not 0."),
+        (('["toy"]', '["toy"]\nseeds = 0'), "seeds must be a whole number from 1 to 10000, not 0."),
         (
             ('["toy"]', '["toy"]\nlimit = -1'),
             "limit must be a whole number above 0 (leave it out for all pictures), not -1.",

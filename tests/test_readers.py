@@ -313,7 +313,7 @@ def test_paths_that_leave_the_image_folder_are_refused(tmp_path: Path, table: di
     ("change", "expected"),
     [
         ({"test": [["a/0.jpg", 0, "cat"]]}, "label 0 is called 'a dog' and 'cat'; give it one name."),
-        ({"test": [["a/0.jpg", 3, "cow"]]}, "the labels must be 0, 1, 2 and so on without gaps; 3 were found."),
+        ({"test": [["d/0.jpg", 3, "cow"]]}, "the labels must be 0, 1, 2 and so on without gaps; 3 were found."),
         ({"test": [["a/0.jpg", True, "cat"]]}, "entry 0 of test must be"),
         ({"test": [["a/0.jpg", -1, "cat"]]}, "entry 0 of test must be"),
         ({"test": [["a/0.jpg", 1]]}, "entry 0 of test must be"),

@@ -80,10 +80,14 @@ def read(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path} is damaged, or no file of weights ({why}): copy it or download it again.") from error
     if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):  # of open_clip's training
         found = found["state_dict"]
-    if not isinstance(found, Mapping) or not found or not all(isinstance(value, Tensor) for value in found.values()):
+    if not isinstance(found, Mapping) or not found or not all(map(_named_tensor, found.items())):
         raise UserError(f"{path} holds no tensors by name: save the model's state_dict.")
     state = {name.removeprefix("module."): tensor for name, tensor in found.items()}
     return {name: tensor for name, tensor in state.items() if name not in HABITS}
+
+
+def _named_tensor(item: tuple[Any, Any]) -> bool:
+    return isinstance(item[0], str) and isinstance(item[1], Tensor)
 
 
 def fill(model: nn.Module, state: dict[str, Tensor], source: str, architecture: str, resize: bool = False) -> None:

@@ -244,10 +244,12 @@ def _of_folder(name: str, random_weights: bool) -> Source:
 def _read_config(path: Path, name: str) -> dict[str, Any]:
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
-        parts = {key: known["model_cfg"][key] for key in ("embed_dim", "vision_cfg", "text_cfg")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        towers = [known["model_cfg"][key] for key in ("vision_cfg", "text_cfg")]
+        looks = [known["model_cfg"], known.get("preprocess_cfg", {}), *towers]
+        if not all(isinstance(part, Mapping) for part in looks) or "embed_dim" not in known["model_cfg"]:
+            raise ValueError("a table is none, or lacks embed_dim")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path.name} of {name} is no configuration of open_clip ({type(error).__name__}).") from error
-    assert parts
     return known
 
 

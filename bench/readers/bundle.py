@@ -12,8 +12,8 @@ cannot answer on it, and a bundle needs no card file: `bundle_card` makes one.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,9 +22,9 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import safetensors
 import safetensors.torch
 
+from bench import untrusted
 from bench.api import Card, NotRunnable, Part, UserError
 from bench.readers import kinds
 from bench.readers.kinds import Kind
@@ -74,8 +74,8 @@ def open_bundle(path: Path) -> Bundle:
 @np.errstate(all="ignore")  # numbers that overflow are refused as not finite
 def _open(path: Path, changed: int, size: int) -> Bundle:
     try:
-        raw = path.read_bytes()
-        read = _tensors(path, raw) if path.suffix == ".safetensors" else _arrays(raw)
+        raw = untrusted.content(path)
+        read = _tensors(raw) if path.suffix == ".safetensors" else untrusted.arrays(raw)
     except Exception as error:  # a dozen kinds: zip, zlib, header, pickle, memory, whatever the bytes provoke in numpy
         kind = "a .safetensors" if path.suffix == ".safetensors" else "an .npz"
         raise UserError(f"{path} is not a feature bundle ({_line(error)}): give {kind} file with {LAYOUT}.") from error
@@ -99,15 +99,17 @@ def _open(path: Path, changed: int, size: int) -> Bundle:
     for key in ("names", text_key, "test_x", "test_y"):
         must(key in arrays, f"{key} is missing among {', '.join(sorted(arrays)) or 'nothing'}")
     names = arrays["names"]
-    must(names.ndim == 1 and names.dtype.kind == "U" and len(names) > 0, "names must be a list of texts")
+    named = names.ndim == 1 and names.dtype.kind == "U" and len(names) > 0
+    must(named and all(map(kinds.class_name, names.tolist())), "names must be a list of texts that can be printed")
     text = _class_texts(arrays[text_key], arrays.get("text_y"), len(names))
     must(
         text is not None,
         f"{text_key} must be (classes, D) finite numbers, (classes, texts, D), or (texts, D) with text_y",
     )
     assert text is not None
-    scale = float(arrays["scale"].reshape(-1)[0]) if arrays.get("scale", np.zeros(0)).size == 1 else SCALE
-    must(np.isfinite(scale) and scale > 0, "scale must be a number above 0")
+    given = arrays.get("scale", np.array(SCALE))
+    scale = float(given.reshape(-1)[0]) if given.size == 1 and given.dtype.kind in "fiu" else math.nan
+    must(math.isfinite(scale) and scale > 0, "scale must be a number above 0")
     parts: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for key in arrays:
         if not re.fullmatch(r"(train([1-9][0-9]{0,5})?|val|test)_x", key):
@@ -127,22 +129,18 @@ def _open(path: Path, changed: int, size: int) -> Bundle:
             len(x) == len(y) and bool(np.all((y >= 0) & (y < len(names)))),
             f"{part}_y must be a class below {len(names)} for each row of {key}",
         )
+        must(part == "val" or len(x) > 0, f"{key} holds no rows")
         parts[part] = (x, y.astype(np.int64))
     called = tuple(readable(str(name)) for name in names)
     return Bundle(_card(path, called), called, text, parts, fingerprint, scale)
 
 
-def _arrays(raw: bytes) -> dict[str, np.ndarray]:
-    with np.load(io.BytesIO(raw), allow_pickle=False) as file:
-        return {key: file[key] for key in file.files}
-
-
-def _tensors(path: Path, raw: bytes) -> dict[str, np.ndarray]:
-    with safetensors.safe_open(path, "pt") as file:
-        names = json.loads((file.metadata() or {}).get("names", "null"))
+def _tensors(raw: bytes) -> dict[str, np.ndarray]:
+    tensors = safetensors.torch.load(raw)
+    about = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")]).get("__metadata__") or {}
+    names = json.loads(about.get("names", "null"))
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError("its metadata holds no names, a JSON list of texts")
-    tensors = safetensors.torch.load(raw)
     # bfloat16 has no place in numpy
     arrays = {key: (t.float() if t.is_floating_point() else t).numpy() for key, t in tensors.items()}
     return arrays | {"names": np.array(names, dtype=str)}

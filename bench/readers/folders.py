@@ -42,6 +42,9 @@ def rows_of_files(
 
     border: so many pixels are cut off at each side.
     """
+    for file in files:
+        if not _encodes(file):
+            raise UserError(f"the name of the picture {file!r} in {folder} is no text in UTF-8: rename the file.")
     order = spread(files) if test else range(len(files))
     files, labels = [files[i] for i in order], [labels[i] for i in order]
     sizes, missing = [], []
@@ -69,6 +72,13 @@ def rows_of_files(
         fingerprint=digest(files, list(labels), list(names), sizes, *([border] if border else [])),
         warnings=tuple(warnings),
     )
+
+
+def _encodes(name: str) -> bool:
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:  # bytes that are no text, as the file system hands them on
+        return False
 
 
 def opened(file: Path) -> Image.Image:
@@ -128,6 +138,12 @@ def _class_list(card: Card, parents: Sequence[Path]) -> list[tuple[str, str]]:
     if card.classes:
         return [(readable(name), name) for name in card.classes]
     found = {name for parent in parents for name in _subfolders(parent)}
+    for name in found:
+        if not kinds.class_name(name):
+            raise UserError(
+                f"data set {card.name}: the class folder {name!r} in {parents[0]} has no name that can be printed: "
+                "rename it, for classes are called as their folders are."
+            )
     in_order = sorted(found, key=int) if all(name.isdecimal() for name in found) else sorted(found)
     return [(readable(name), name) for name in in_order]
 

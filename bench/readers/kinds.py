@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from bench.api import UserError, nearest
 
+LARGEST = 10**8
+"""As many pictures, pixels or shots as a card may speak of."""
 Check = Callable[[Any], bool]
 
 
@@ -38,6 +40,11 @@ def _short(value: Any) -> str:
 
 def text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip()) and value.isprintable()
+
+
+def class_name(value: Any) -> bool:
+    """A text of which something is left where underscores are blanks."""
+    return text(value) and bool(value.replace("_", " ").strip())
 
 
 def prose(value: Any) -> bool:
@@ -72,7 +79,12 @@ def template(value: Any) -> bool:
 
 
 def count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST
+
+
+def few(value: Any) -> bool:
+    """A count of what a run does once more for each."""
+    return count(value) and value <= 10_000
 
 
 def share(value: Any) -> bool:

@@ -7,10 +7,10 @@ numbers. A file whose sha256 is not the card's is read, and the difference goes 
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench import untrusted
 from bench.api import Card, Part, UserError
 from bench.readers import kinds
 from bench.readers.folders import SPLITS, rows_of_files
@@ -30,16 +30,17 @@ class Split(NamedTuple):
 def parse(file: Path) -> Split:
     """Read a split file; whatever is wrong with it is one sentence."""
     try:
-        raw = file.read_bytes()
-        table = json.loads(raw)
+        raw = untrusted.content(file)
+        table = untrusted.parsed(raw)
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror}): check the file and its rights.") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UserError(f"{file} is not a JSON file ({' '.join(str(error).split())}): fetch it again.") from error
     if not isinstance(table, dict) or not all(isinstance(table.get(split), list) for split in SPLITS):
         raise UserError(f"{file} is not a split file: it must hold an object with the lists train, val and test.")
     splits: dict[str, tuple[list[str], list[int]]] = {}
     names: dict[int, str] = {}
+    owner: dict[str, str] = {}
     for split in SPLITS:
         paths, labels = [], []
         for number, row in enumerate(table[split]):
@@ -51,6 +52,9 @@ def parse(file: Path) -> Split:
             path, label, name = row
             if names.setdefault(label, readable(name)) != readable(name):
                 raise UserError(f"{file}: label {label} is called {names[label]!r} and {name!r}; give it one name.")
+            if path in owner:
+                raise UserError(f"{file}: {path!r} stands twice, in {owner[path]} and in {split}; keep one of them.")
+            owner[path] = split
             paths.append(path)
             labels.append(label)
         splits[split] = (paths, labels)
@@ -67,7 +71,7 @@ def _row(row: Any) -> bool:
         and isinstance(row[1], int)
         and not isinstance(row[1], bool)
         and row[1] >= 0
-        and kinds.text(row[2])
+        and kinds.class_name(row[2])
     )
 
 
