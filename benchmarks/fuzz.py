@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import io
 import json
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -91,7 +93,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=60)
     args = parser.parse_args()
     try:
-        import atheris
+        atheris: Any = importlib.import_module("atheris")
     except ImportError:
         print("error: benchmarks.fuzz needs atheris: pip install atheris.", file=sys.stderr)
         return 2

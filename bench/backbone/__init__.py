@@ -345,8 +345,8 @@ def weights_hash(model: nn.Module) -> str:
 def _device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if re.fullmatch("cpu|cuda(:[0-9]+)?", name) is None:
-        raise UserError(f"unknown device {name!r}: use auto, cpu, cuda or cuda:N.")
+    if re.fullmatch("cpu|cuda(:[0-9]{1,2})?", name) is None:
+        raise UserError(f"unknown device {name[:40]!r}: use auto, cpu, cuda or cuda:N.")
     device = torch.device(name)
     there = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= there:

@@ -5,6 +5,7 @@ Every test stays within one backbone: the table sets side by side what the leade
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ from bench.api import Suite
 from bench.report.cells import Cell
 from bench.report.entries import REFERENCE
 from bench.report.leaderboard import leaderboard, rows_of
-from bench.report.model import HOLE, Block, Column, Entry, Leaderboard, Row, clean
+from bench.report.model import HOLE, Block, Column, Entry, Leaderboard, Row, clean, short
 
 SAID = (
     f"Each row is compared with {REFERENCE} on its own backbone. Ranks, ties and tests between methods are in the "
@@ -31,9 +32,9 @@ def leaderboards(suite: Suite, cells: Iterable[Cell], order: Sequence[str] = ())
     if len(names) == 1:
         return [leaderboard(suite, cells, order)]
     boards = []
-    for name in names:
+    for name, file in zip(names, _files(names), strict=True):
         board = leaderboard(suite, [cell for cell in cells if cell.record.backbone == name], order)
-        boards.append(replace(board, name=f"{suite.name}-{_file(name)}", title=clean(f"{suite.title}: {name}")))
+        boards.append(replace(board, name=f"{suite.name}-{file}", title=clean(f"{suite.title}: {short(name)}")))
     return [_across(suite, names, boards), *boards]
 
 
@@ -46,8 +47,15 @@ def _order(cells: Sequence[Cell]) -> Callable[[str], tuple[str, str]]:
     return lambda name: (first[name], name)
 
 
-def _file(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._@+=]+", "-", name).strip("-.")
+def _files(names: Sequence[str]) -> list[str]:
+    """What files of each are called; where letters alone would not tell two apart, with a hash."""
+    plain = [re.sub(r"[^A-Za-z0-9._@+=]+", "-", name).strip("-.") for name in names]
+    hashes = [hashlib.sha256(name.encode()).hexdigest()[:8] for name in names]
+    alone = [bool(text) and len(text) <= 100 and plain.count(text) == 1 for text in plain]
+    return [
+        text if one else f"{text[:100]}-{digest}".lstrip("-")
+        for text, digest, one in zip(plain, hashes, alone, strict=True)
+    ]
 
 
 def _across(suite: Suite, names: Sequence[str], boards: Sequence[Leaderboard]) -> Leaderboard:
@@ -62,7 +70,7 @@ def _across(suite: Suite, names: Sequence[str], boards: Sequence[Leaderboard]) -
 
     def row(b: int, i: int) -> Row:
         mine = boards[b].rows[i]
-        return replace(mine, title=clean(f"{mine.title} on {names[b]}"), notes=noted(boards[b], mine.notes))
+        return replace(mine, title=clean(f"{mine.title} on {short(names[b])}"), notes=noted(boards[b], mine.notes))
 
     def entry(b: int, i: int, block: Block, column: Column) -> Entry:
         there = [j for j, other in enumerate(block.columns) if other == column]

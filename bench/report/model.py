@@ -152,3 +152,12 @@ class Leaderboard:
 def clean(text: str) -> str:
     """On one line and without control characters, whatever a name or an error says."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+LONGEST = 200
+"""Letters of a name that a table shows."""
+
+
+def short(name: str) -> str:
+    """The name, cut where no table could hold it."""
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bench import cards
 from bench.api import Record, Task
 from bench.report.cells import Cell
-from bench.report.model import clean
+from bench.report.model import clean, short
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +107,8 @@ def titles(runs: Sequence[Run]) -> list[str]:
                 words.append(f"{name} = {_short(value)}")
         if any(other.backbone != me.backbone for other in twins):
             words.append(f"on {me.backbone}")
-        titles.append(clean(me.title + (f" ({', '.join(words)})" if words else "")))
+        said = ", ".join(map(short, words))
+        titles.append(clean(short(me.title) + (f" ({said})" if words else "")))
     return titles
 
 

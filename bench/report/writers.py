@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from tabulate import tabulate
 
-from bench.report.model import PARTS, Block, Column, Entry, Leaderboard
+from bench.report.model import PARTS, Block, Column, Entry, Leaderboard, short
 from bench.report.text import broken, shown
 
 # -- Markdown ---------------------------------------------------------------------------------------------------------
@@ -109,6 +109,8 @@ END = r"""\ifdefined\TablesAlone\else\expandafter\endinput\fi
 
 COST = ("cost", "machines", "memory")
 """Topics of the footer that are about the tables of costs."""
+CAPTION = 2500
+"""Letters that LaTeX can measure on one line, which it does to see whether a caption needs several."""
 STANDING = "Bold: the best of a column; underlined: its ties."
 
 
@@ -130,12 +132,12 @@ def as_latex(board: Leaderboard) -> str:
         for places, about in [*((places, "") for places in tables), (cost, "what it cost")]:
             if places:
                 title = ", ".join(filter(None, (board.title, block.title, about)))
-                caption = " ".join(text.rstrip(".") + "." for text in (title, *explained.pop(about, ())))
-                pieces.append(_latex_table(board, block, places, caption))
+                said = [latex(text.rstrip(".") + ".") for text in (short(title), *explained.pop(about, ()))]
+                pieces.append(_latex_table(board, block, places, said))
     return "\n\n".join([*pieces, END]) + "\n"
 
 
-def _latex_table(board: Leaderboard, block: Block, places: Sequence[int], caption: str) -> str:
+def _latex_table(board: Leaderboard, block: Block, places: Sequence[int], said: Sequence[str]) -> str:
     used: set[int] = set()
     body = []
     for row, entries in zip(board.rows, block.entries, strict=True):
@@ -143,12 +145,13 @@ def _latex_table(board: Leaderboard, block: Block, places: Sequence[int], captio
         cells = [latex(row.title) + _latex_marks(row.notes)]
         cells += [_latex_entry(entries[j], block.columns[j]) for j in places]
         body.append("    " + " & ".join(cells) + r" \\")
+    fits = sum(map(len, said)) <= CAPTION
     units = [f"({latex(block.columns[j].unit)})" if block.columns[j].unit else "" for j in places]
     return "\n".join(
         [
             r"\begin{table}[htbp]",
             r"  \centering\small\setlength{\tabcolsep}{4pt}",
-            rf"  \caption{{{latex(caption)}}}",
+            rf"  \caption{{{' '.join(said if fits else said[:1])}}}",
             r"  \medskip",
             r"  \resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
             rf"  \begin{{tabular}}{{l{'r' * len(places)}}}",
@@ -160,6 +163,7 @@ def _latex_table(board: Leaderboard, block: Block, places: Sequence[int], captio
             r"    \bottomrule",
             r"  \end{tabular}}",
             *(rf"  \par\footnotesize\textsuperscript{{{i}}} {latex(board.footnotes[i - 1])}" for i in sorted(used)),
+            *([] if fits else [rf"  \par\footnotesize {' '.join(said[1:])}"]),
             r"\end{table}",
         ]
     )
@@ -192,7 +196,7 @@ LATEX_LACKS = frozenset("«»ÐÞðþĄąĐđĘęĦħĮįĸĿŀŉŊŋŦŧŲų")
 
 def latex(text: str) -> str:
     """The text for pdflatex as it is installed; a letter that it lacks is named by its code point rather than lost."""
-    known = (c if ord(c) < 0x17F and c not in LATEX_LACKS else f"[U+{ord(c):04X}]" for c in text)
+    known = (c if ord(c) < 0x17F and c not in LATEX_LACKS else f"{{[}}U+{ord(c):04X}]" for c in text)
     return "".join(LATEX.get(c, plain) for c, plain in zip(text, known, strict=True))
 
 
