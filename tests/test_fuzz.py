@@ -10,6 +10,7 @@ import os
 import resource
 import struct
 import sys
+import tomllib
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -159,6 +160,49 @@ def test_published_numbers_of_any_bytes_are_tables_or_a_sentence(place: Path, ha
     file.write_bytes(mutated(PAPER[:6000].rsplit(b"[[", 1)[0], *harm))
     with unchanged(place):
         said(lambda: report.published(file))
+
+
+def toml(value: Any) -> str:
+    """A value in TOML, inline; what TOML lacks is left out."""
+    if isinstance(value, dict):
+        pairs = [f"{toml(key)} = {toml(item)}" for key, item in value.items() if item is not None]
+        return "{" + ", ".join(pairs) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(toml(item) for item in value if item is not None) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return '"' + "".join(f"\\U{ord(c):08X}" for c in value) + '"'
+    return repr(value)
+
+
+TABLES = tomllib.loads(PAPER.decode())["table"][:2]
+
+
+@often
+@given(changed(TABLES))
+def test_published_numbers_of_any_values_are_tables_or_a_sentence(place: Path, value: Any) -> None:
+    file = place / "published.toml"
+    file.write_text(f"table = {toml(value)}")
+    with unchanged(place):
+        said(lambda: [table.differs(row) for table in report.published(file) for row in table.rows])
+
+
+CARDS = {f"{file.parent.name}/{file.name}": tomllib.loads(file.read_text()) for file in OWN}
+
+
+@often
+@given(st.data(), st.sampled_from(sorted(CARDS)))
+def test_a_card_or_suite_of_any_values_is_one_or_a_sentence(place: Path, data: st.DataObject, name: str) -> None:
+    home, table = place / "datasets", data.draw(changed(CARDS[name]))
+    (home / "suites").mkdir(parents=True, exist_ok=True)
+    below = home / name.removeprefix("datasets/")
+    keys = table if isinstance(table, dict) else {"name": table}
+    below.write_text("".join(f"{toml(key)} = {toml(item)}\n" for key, item in keys.items() if item is not None))
+    ask = cards.suite if name.startswith("suites/") else cards.card
+    with unchanged(home):
+        said(lambda: ask(below.stem, home))
+    below.unlink()
 
 
 # -- split files ------------------------------------------------------------------------------------------------------

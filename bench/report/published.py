@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from bench.api import UserError, nearest
+from bench.readers import kinds
+from bench.readers.kinds import Kind
 
-Kind = Literal["shifts", "base-to-new", "in-distribution"]
-KINDS: tuple[Kind, ...] = ("shifts", "base-to-new", "in-distribution")
+Layout = Literal["shifts", "base-to-new", "in-distribution"]
+KINDS: tuple[Layout, ...] = ("shifts", "base-to-new", "in-distribution")
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class PublishedTable:
 
     name: str
     title: str
-    layout: Kind
+    layout: Layout
     source: str
     backbone: str
     digits: int
@@ -51,6 +53,32 @@ class PublishedTable:
         return abs(row.average - row.recomputed) > 0.5 * 10**-self.digits + 1e-9
 
 
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and -1e6 < value < 1e6
+
+
+TEXT, ANY_TEXT = Kind("a text that is not empty", kinds.text, True), Kind("a text", lambda v: isinstance(v, str))
+NUMBER = Kind("a number", _number, True)
+ROW = {
+    "title": TEXT,
+    "values": Kind("a list of numbers", kinds.list_of(_number, twice=True), True),
+    "average": NUMBER,
+    "recomputed": NUMBER,
+    "ours": Kind("a list of forms", kinds.list_of(kinds.text)),
+    "note": ANY_TEXT,
+}
+TABLE = {
+    **dict.fromkeys(("name", "title", "layout", "source", "backbone", "average"), TEXT),
+    "digits": Kind("a whole number from 0 to 6", lambda v: v in range(7) and type(v) is int, True),
+    "tests": Kind("a list of different data sets", kinds.list_of(kinds.text), True),
+    "headings": Kind("a list of texts", kinds.list_of(kinds.text, twice=True), True),
+    "rows": Kind("a list of tables", kinds.list_of(lambda v: isinstance(v, dict), twice=True), True),
+    "id": ANY_TEXT,
+    "note": ANY_TEXT,
+}
+FILE = {"table": Kind("a list of tables", kinds.list_of(lambda v: isinstance(v, dict), twice=True))}
+
+
 def home() -> Path:
     """Beside the package in a checkout, inside it in a wheel."""
     package = Path(__file__).resolve().parent.parent
@@ -62,21 +90,24 @@ def published(path: Path | None = None) -> tuple[PublishedTable, ...]:
     """Every table of the file."""
     path = path or home()
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8")).get("table", [])
-    except (OSError, ValueError) as error:
+        whole = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path.name} cannot be read ({' '.join(str(error).split())}): mend it.") from error
-    return tuple(_table(table, path.name) for table in tables)
+    kinds.checked(whole, FILE, path.name)
+    return tuple(_table(table, path.name) for table in whole.get("table", ()))
 
 
 def _table(values: dict[str, Any], file: str) -> PublishedTable:
-    where = f"{file}: table {values.get('name', '?')}"
-    rows = tuple(_made(PublishedRow, row, f"{where}: row {row.get('title', '?')}") for row in values.pop("rows", ()))
-    table = _made(PublishedTable, {**values, "rows": rows}, where)
+    where = f"{file}: table {_called(values, 'name')}"
+    kinds.checked(values, TABLE, where)
+    for row in values["rows"]:
+        kinds.checked(row, ROW, f"{where}: row {_called(row, 'title')}")
+    table = PublishedTable(**{**_tuples(values), "rows": tuple(PublishedRow(**_tuples(row)) for row in values["rows"])})
     if table.layout not in KINDS:
         raise UserError(f"{where}: unknown layout {table.layout!r}; {nearest(table.layout, KINDS)}")
     if table.layout != "base-to-new" and len(table.tests) != len(table.headings):
         raise UserError(f"{where}: {len(table.tests)} tests need as many headings, not {len(table.headings)}.")
-    for row in rows:
+    for row in table.rows:
         if len(row.values) != len(table.headings):
             raise UserError(
                 f"{where}: row {row.title} has {len(row.values)} values for {len(table.headings)} headings; mend it."
@@ -84,12 +115,10 @@ def _table(values: dict[str, Any], file: str) -> PublishedTable:
     return table
 
 
-def _made(kind: type, values: dict[str, Any], where: str) -> Any:
-    names = [f.name for f in fields(kind)]
-    for key in values:
-        if key not in names:
-            raise UserError(f"{where}: unknown key {key!r}; {nearest(key, names)}")
-    for f in fields(kind):
-        if f.default is MISSING and f.name not in values:
-            raise UserError(f"{where}: {f.name} is missing; add it.")
-    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+def _called(values: dict[str, Any], key: str) -> str:
+    name = values.get(key, "?")
+    return name[:60] if kinds.text(name) else repr(name)[:60]
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
