@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import pickletools
 import re
 import stat
 import warnings
@@ -52,6 +53,17 @@ def parsed(raw: bytes) -> Any:
     except RecursionError:
         raise ValueError("nested without end") from None
     return found
+
+
+def pickled(raw: bytes) -> bytes:
+    """The pickle, whose lengths and places of memory are such as its own bytes can fill; nothing of it is run.
+
+    Python's reader makes room for as many objects, or bytes, as an instruction speaks of.
+    """
+    for code, value, _ in pickletools.genops(raw):  # which refuses lengths beyond the end
+        if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= int(value or 0) <= len(raw):
+            raise ValueError("it keeps more objects than it has bytes")
+    return raw
 
 
 # -- numpy's archives -------------------------------------------------------------------------------------------------

@@ -137,3 +137,11 @@ def test_whatever_the_bytes_are_plain_data_comes_out_or_an_error(junk: bytes, wh
         except Exception:  # the reader of arrays turns each into one sentence
             continue
         assert isinstance(found, dict | list | int | float | str | bytes | np.ndarray | None)
+
+
+@pytest.mark.parametrize(
+    "raw", [b"\x80\x02Nr\xff\xff\xff\x7f.", b"\x80\x02Np2000000000\n.", b"\x80\x05\x96" + b"\xff" * 7 + b"\x0f."]
+)
+def test_a_pickle_that_asks_for_more_room_than_its_bytes_could_fill_gets_none(raw: bytes) -> None:
+    with pytest.raises(ValueError, match=r"it keeps more objects than it has bytes|expected .* bytes"):
+        pickles.loads(raw)

@@ -23,6 +23,7 @@ from open_clip.convert import convert_state_dict
 from open_clip.model import convert_to_custom_text_state_dict, resize_pos_embed, resize_text_pos_embed
 from torch import Tensor, nn
 
+from bench import untrusted
 from bench.api import UserError
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
@@ -160,7 +161,7 @@ class _Data(pickle.Unpickler):
     """Tensors, containers and `_Object`; any other name in the file is refused."""
 
     def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
-        super().__init__(io.BytesIO(archive.read(f"{root}/data.pkl")))
+        super().__init__(io.BytesIO(untrusted.pickled(archive.read(f"{root}/data.pkl"))))
         self.archive, self.root = archive, root
 
     def find_class(self, module: str, name: str) -> Any:
