@@ -767,6 +767,7 @@ mistakes(
     (arrays(names=np.array(["", "b", "c", "d"])), "@/pets.npz", "names must be a list of texts"),
     (arrays(names=np.array(["a\x1b[31m", "b", "c", "d"])), "@/pets.npz", "names must be a list of texts"),
     (arrays(text=np.eye(3, 8, dtype=np.float32)), "@/pets.npz", "text must be (classes, D) finite numbers"),
+    (arrays(text=np.zeros((0, 0, 0), np.float32)), "@/pets.npz", "text must be (classes, D) finite numbers"),
     (arrays(text=np.full((4, 8), bad)), "@/pets.npz", "text must be (classes, D) finite numbers"),
     (arrays(test_x=np.full((4, 8), bad)), "@/pets.npz", "test_x must be (rows, 8) finite numbers"),
     (arrays(test_x=np.full((4, 8), np.float32("inf"))), "@/pets.npz", "test_x must be (rows, 8) finite numbers"),

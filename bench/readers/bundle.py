@@ -151,6 +151,8 @@ def _class_texts(array: np.ndarray, owner: np.ndarray | None, classes: int) -> n
     if array.ndim == 2 and owner is None:
         text = _floats(array)
         return text if text is not None and len(text) == classes else None
+    if not array.size:
+        return None
     if array.ndim == 3 and owner is None:
         owner, array = np.repeat(np.arange(len(array)), array.shape[1]), array.reshape(-1, array.shape[2])
     flat = _floats(array)
