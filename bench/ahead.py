@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from torch.utils.data import DataLoader, Dataset
 
+from bench import interrupts
 from bench.api import NotRunnable, UserError
 
 AHEAD = 2
@@ -44,6 +45,7 @@ def ahead(items: Sequence[Item], make: Callable[[Item], Made], workers: int, pin
             multiprocessing_context="fork",
             prefetch_factor=AHEAD,
             pin_memory=pin,
+            worker_init_fn=interrupts.help_quietly,
         )
         made = iter(loader)
     while True:

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from rich.console import Console
 from torch import Tensor
 
+from bench import records
 from bench.backbone import EMBEDDED, embedded
 from bench.world import CLASSES, SEVERITIES, SHIFTS, SYNONYMS, TEMPLATES, Spec, labels, pictures
 from bench.world.scenes import CLOSE, HARD, PHOTO, Difficulty
@@ -223,9 +224,7 @@ def main(arguments: list[str] | None = None) -> int:
         result = {key: recorded[key] for key in ("difficulty", "amplitudes")}
     out = args.out or out
     result["test"] = measure(zero_shot, result, args.fine, console.print)
-    temporary = out.with_suffix(".part")
-    temporary.write_text(json.dumps(result, indent=2) + "\n")
-    temporary.replace(out)
+    records.write(out, (json.dumps(result, indent=2) + "\n").encode())
     return 0
 
 

@@ -1,13 +1,11 @@
 """Where a long fit keeps its state, so that a killed run goes on where it was.
 
-One folder a fit, named by the hash of all that determines the fit; in it at most `KEEP` files, each written to a
-temporary name, synced and renamed. safetensors with the fit's hash inside: a file of another fit is never taken up.
+One folder a fit, named by the hash of all that determines the fit; in it at most `KEEP` files, each whole or not at
+all. safetensors with the fit's hash inside: a file of another fit is never taken up.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -16,6 +14,9 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+
+from bench import records
+from bench.faults import point
 
 KEEP = 2
 """Files a fit keeps: the newest, and the one before it in case the newest is damaged."""
@@ -51,29 +52,25 @@ class Checkpoints:
     def save(self, step: int, tensors: Mapping[str, Tensor]) -> None:
         """Keep these tensors as the state after `step` steps; a full disk costs the checkpoint and not the fit."""
         self._last = time.monotonic()
-        temporary = self.folder / f".{step:09d}.{os.getpid()}.part"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            records.make_folder(self.folder)
             content = save(
                 {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, {"fit": self.fit}
             )
-            with open(temporary, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.folder / f"{step:09d}.safetensors")
+            records.write(self.folder / f"{step:09d}.safetensors", content, "checkpoint")
             for old in self._files()[:-KEEP]:
                 old.unlink()
+            point("checkpoint.thinned")
         except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
             self._note(
                 f"checkpoints cannot be written to {self.folder} ({error.strerror}): a killed fit would begin anew"
             )
 
     def clear(self) -> None:
         """The fit is done and its result stored."""
+        point("checkpoint.clearing")
         shutil.rmtree(self.folder, ignore_errors=True)
+        point("checkpoint.cleared")
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("[0-9]*.safetensors"))

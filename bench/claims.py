@@ -14,35 +14,46 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from bench import interrupts, records
 from bench.api import UserError
-from bench.cache import LOCKS
+from bench.cache import LOCKS, drop_unheld
+from bench.faults import point
 
 
 @contextlib.contextmanager
 def claimed(root: Path, name: str, wait: bool) -> Iterator[bool]:
     """Hold the claim `name` below `root` for the block -> whether it is held; with `wait` until it is."""
-    path = root / "claims" / name
+    path, file = root / "claims" / name, None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = _locked(path, wait)
-    except OSError as error:
-        raise UserError(
-            f"the results folder {root} cannot be written ({error.strerror or error}): mend that or name another one."
-        ) from error
-    if file is None:
-        yield False
-        return
-    with file:
         try:
-            yield True
-        finally:
-            path.unlink(missing_ok=True)  # while the lock is held: who waits for it finds that the file is gone
+            # who waits for another run must not be deaf meanwhile; the file that then stays is that run's
+            with contextlib.nullcontext() if wait else interrupts.held():
+                records.make_folder(path.parent)
+                file = _locked(path, wait)
+                point("claim.locked")
+        except OSError as error:
+            raise UserError(
+                f"the results folder {root} cannot be written ({error.strerror or error}): "
+                "mend that or name another one."
+            ) from error
+        yield file is not None
+    finally:
+        if file is not None:
+            with file, interrupts.held():
+                path.unlink(missing_ok=True)  # while the lock is held: who waits for it finds that the file is gone
+                point("claim.removed")
+
+
+def sweep(root: Path) -> None:
+    """Remove the claims that died with their processes."""
+    drop_unheld((root / "claims").glob("[!.]*"))
 
 
 def _locked(path: Path, wait: bool) -> IO[str] | None:
     while True:
         file = open(path, "w")  # noqa: SIM115  the caller closes it, and so lets go of the lock
         LOCKS.add(file)
+        point("claim.opened")
         try:
             fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 import math
 import platform
@@ -45,6 +46,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from bench import records
 from bench.backbone import embedded
 from bench.world import captions, draw, scenes
 from bench.world.scenes import BACKGROUNDS, COLOUR_NAMES, PATTERNS, PHOTO, STYLES, Scenes, Spec
@@ -322,11 +324,12 @@ def pretrain(
         "machine": platform.machine(),
         "probe": {"pictures": probe_pictures, **{k: curve[-1][k] for k in ("objects", "pattern", "background")}},
     }
-    write(out / "pretrain.json", json.dumps(record, indent=2) + "\n")
-    with (out / "curve.csv").open("w", newline="") as file:
-        table = csv.DictWriter(file, list(curve[0]), lineterminator="\n")
-        table.writeheader()
-        table.writerows(curve)
+    records.write(out / "pretrain.json", (json.dumps(record, indent=2) + "\n").encode())
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(curve[0]), lineterminator="\n")
+    table.writeheader()
+    table.writerows(curve)
+    records.write(out / "curve.csv", text.getvalue().encode())
     return record
 
 
@@ -370,16 +373,9 @@ def encode_image(net: embedded.CLIP, inputs: Tensor, bfloat16: bool) -> Tensor:
         return net.encode_image(inputs).float()
 
 
-def write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    temporary = path.with_suffix(".part")
-    temporary.write_text(text)
-    temporary.replace(path)
-
-
 def write_merges() -> None:
     """Makes the tokenizer's merges again from the world's words."""
-    embedded.MERGES.write_bytes(embedded.byte_pairs(captions.words()))
+    records.write(embedded.MERGES, embedded.byte_pairs(captions.words()))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -107,5 +108,5 @@ def _revision() -> dict[str, Any]:
 
 def command() -> str:
     """The command line of this process, as one would type it."""
-    words = sys.argv[1:]
-    return " ".join(["python -m bench", *words]) if Path(sys.argv[0]).name == "__main__.py" else " ".join(sys.argv)
+    program = ["python", "-m", "bench"] if Path(sys.argv[0]).name == "__main__.py" else sys.argv[:1]
+    return shlex.join([*program, *sys.argv[1:]])

@@ -4,16 +4,17 @@
                                                     predictions.npz  ids, prediction, label, p_true, confidence
 
 A cell is written into a temporary folder beside its place, synced, and renamed: a folder with its final name is
-complete, whatever happened to the machine. Nothing here is a pickle.
+complete, whatever happened to the machine. Single files of the project are written likewise, by `write`. Nothing here
+is a pickle.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
 import functools
 import hashlib
-import io
 import json
 import math
 import os
@@ -34,7 +35,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from bench import interrupts, untrusted
 from bench.api import SCHEMA, Cost, Part, Record, Task, UserError
+from bench.faults import point
 
 ARRAYS: dict[str, type] = {
     "prediction": np.int32,
@@ -104,31 +107,41 @@ def save(record: Record, root: str | Path, *, replace: bool = False) -> Path:
     arrays = _arrays(record) if record.status == "done" else None
     content = json.dumps(_content(record), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     temporary = None
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        sweep(place.parent)
-        temporary = new_temporary(place.parent)
-        if arrays is not None:
-            with open(temporary / "predictions.npz", "xb") as stream:
-                np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+    with interrupts.held():
+        try:
+            make_folder(place.parent)
+            sweep(place.parent)
+            temporary = new_temporary(place.parent)
+            point("cell.temporary")
+            if arrays is not None:
+                with open(temporary / "predictions.npz", "xb") as stream:
+                    np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+                    sync(stream)
+                point("cell.arrays")
+            with open(temporary / "cell.json", "x", encoding="utf-8") as stream:
+                stream.write(content + "\n")
                 sync(stream)
-        with open(temporary / "cell.json", "x", encoding="utf-8") as stream:
-            stream.write(content + "\n")
-            sync(stream)
-        put(temporary, place, keep=lambda there: not replace and _is_done(there))
-    except OSError as error:
-        raise UserError(
-            f"the results folder {root} cannot be written ({error.strerror or error}): mend that or name another one."
-        ) from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+            point("cell.json")
+            put(temporary, place, keep=lambda there: not replace and _is_done(there), what="cell")
+        except OSError as error:
+            raise UserError(
+                f"the results folder {root} cannot be written ({error.strerror or error}): "
+                "mend that or name another one."
+            ) from error
+        finally:
+            if temporary is not None:
+                shutil.rmtree(temporary, ignore_errors=True)
     return place
 
 
-def put(temporary: Path, place: Path, keep: Callable[[Path], bool]) -> None:
-    """Put a finished folder in its place; one that stands there makes room, unless it is to be kept."""
+def put(temporary: Path, place: Path, keep: Callable[[Path], bool], what: str) -> None:
+    """Put a finished folder in its place; one that stands there makes room, unless it is to be kept.
+
+    The old one gives way in one step where the system can do that, so that the place is never empty. what: as
+    `bench.faults.STAGES` calls it.
+    """
     sync_folder(temporary)
+    point(f"{what}.synced")
     while True:
         try:
             temporary.rename(place)
@@ -138,16 +151,50 @@ def put(temporary: Path, place: Path, keep: Callable[[Path], bool]) -> None:
                 raise
         if keep(place):
             return
-        discard(place)
+        if exchange(temporary, place):
+            point(f"{what}.exchanged")
+            discard(temporary, what)
+            break
+        discard(place, what)
+    point(f"{what}.renamed")
     sync_folder(place.parent)
+    point(f"{what}.put")
 
 
-def discard(place: Path) -> None:
+def exchange(a: Path, b: Path) -> bool:
+    """Let two folders change names in one step -> whether they did; Linux can, on most of its file systems."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return rename is not None and rename(here, os.fsencode(a), here, os.fsencode(b), swap) == 0
+
+
+def discard(place: Path, what: str) -> None:
     """Remove a folder at once: no other process sees a part of it."""
+    point(f"{what}.discarding")
     old = new_temporary(place.parent)
     with contextlib.suppress(FileNotFoundError):  # another process was faster
         place.rename(old)  # onto an empty folder: allowed, and atomic
+    point(f"{what}.discarded")
     shutil.rmtree(old, ignore_errors=True)
+
+
+def write(path: Path, content: bytes, what: str = "file") -> None:
+    """Write a file whole or not at all: under a temporary name beside it, synced, and renamed onto `path`."""
+    with interrupts.held():
+        sweep(path.parent)
+        temporary = _temporary(path.parent)
+        try:
+            with open(temporary, "xb") as stream:
+                point(f"{what}.temporary")
+                stream.write(content)
+                point(f"{what}.written")
+                sync(stream)
+            point(f"{what}.synced")
+            temporary.replace(path)
+            point(f"{what}.renamed")
+            sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _is_done(place: Path) -> bool:
@@ -161,30 +208,56 @@ def sweep(parent: Path) -> None:
     """Remove the temporary folders in `parent` of processes of this machine that are dead."""
     here = _host()
     for path in parent.glob(".tmp-*"):
-        host, _, rest = path.name.removeprefix(".tmp-").rpartition("_")[0].rpartition("_")
-        if host == here and rest.isdecimal() and not _alive(int(rest)):
-            shutil.rmtree(path, ignore_errors=True)
+        host, _, process = path.name.removeprefix(".tmp-").rpartition("_")[0].rpartition("_")
+        pid, _, start = process.partition("-")
+        if host == here and pid.isdecimal() and not _alive(int(pid), start):
+            point("sweep.found")
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def new_temporary(parent: Path) -> Path:
     """An empty folder that bears no result's name, beside the place that its content is for."""
-    path = parent / f".tmp-{_host()}_{os.getpid()}_{uuid.uuid4().hex}"
+    path = _temporary(parent)
     path.mkdir()
     return path
+
+
+def _temporary(parent: Path) -> Path:
+    return parent / f".tmp-{_host()}_{os.getpid()}-{_start(os.getpid())}_{uuid.uuid4().hex}"
+
+
+def make_folder(path: Path) -> None:
+    """The folder and those above it; their names are on the disk."""
+    for parent in reversed((path, *path.parents)):
+        if not parent.is_dir():
+            parent.mkdir(exist_ok=True)
+            sync_folder(parent.parent)
 
 
 def _host() -> str:
     return _safe(socket.gethostname(), 60)
 
 
-def _alive(pid: int) -> bool:
+def _alive(pid: int, start: str) -> bool:
+    """Whether the process lives that had this number since `start`; the main one of a container is always number 1."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except (PermissionError, OverflowError):  # somebody else's; not a number of a process: leave it alone
         return True
-    return True
+    return not start or start == _start(pid)
+
+
+def _start(pid: int) -> str:
+    """The tick of the kernel at which a process started; "" where there is no /proc."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
 
 
 def sync(stream: Any) -> None:
@@ -254,8 +327,10 @@ def load(path: str | Path, predictions: bool = True) -> Record:
     """Read one cell; without `predictions` its arrays stay on disk."""
     path = Path(path)
     try:
-        stored = json.loads((path / "cell.json").read_text(encoding="utf-8"))
+        stored = untrusted.parsed(untrusted.content(path / "cell.json", untrusted.LARGEST_TEXT))
         schema = stored["schema"]
+        if type(schema) is not int or schema < 0:
+            raise ValueError(f"its schema is {schema!r}")
         if schema > SCHEMA:
             raise UserError(
                 f"{path} was written by a newer version (schema {schema}, this one reads up to {SCHEMA}): "
@@ -266,7 +341,10 @@ def load(path: str | Path, predictions: bool = True) -> Record:
             if not predictions and not (path / "predictions.npz").is_file():
                 raise FileNotFoundError("predictions.npz")
             if predictions:
-                record = dataclasses.replace(record, **_read_arrays(path / "predictions.npz", stored["images"]))
+                arrays = untrusted.arrays(untrusted.content(path / "predictions.npz"))
+                arrays = untrusted.answers(arrays, stored["images"], len(record.classes))
+                ids = arrays.pop("ids")
+                record = dataclasses.replace(record, ids=_ids(ids.tobytes(), str(ids.dtype)), **arrays)
         return record
     except BROKEN as error:
         raise Damaged(f"{path} is damaged ({_reason(error)}): delete this folder and run again.") from error
@@ -302,7 +380,7 @@ def _record(stored: Mapping[str, Any]) -> Record:
     parts = {side: Part(**task[side]) for side in ("test", "train") if task[side] is not None}
     values["task"] = Task(**{**_known(Task, task), "train": None, **parts})
     values["cost"] = Cost(**_known(Cost, values["cost"]))
-    return Record(**values)
+    return untrusted.sound(Record(**values))
 
 
 def _known(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -319,16 +397,6 @@ def _restored(value: Any) -> Any:
             return NUMBERS[value["number"]]
         return {key: _restored(item) for key, item in value.items()}
     return tuple(_restored(item) for item in value) if isinstance(value, list) else value
-
-
-def _read_arrays(path: Path, images: int) -> dict[str, Any]:
-    content = io.BytesIO(path.read_bytes())  # numpy would leave a damaged file open
-    with np.load(content, allow_pickle=False) as stored:
-        arrays: dict[str, Any] = {name: stored[name] for name in ARRAYS}
-        ids = stored["ids"]
-    if any(array.shape != (images,) for array in (*arrays.values(), ids)):
-        raise ValueError(f"predictions.npz does not hold {images} images")
-    return {"ids": _ids(ids.tobytes(), str(ids.dtype)), **arrays}
 
 
 @functools.lru_cache(maxsize=64)

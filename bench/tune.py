@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields as fields_of
 from pathlib import Path
@@ -111,9 +110,7 @@ def write(backbone: str, report: Mapping[str, Any]) -> Path:
     path = place(backbone)
     before = json.loads(path.read_text()) if path.exists() else {}
     merged = {key: {**before.get(key, {}), **report[key]} for key in ("suites", "forms")}
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(merged, indent=1) + "\n")
-    os.replace(temporary, path)
+    records.write(path, (json.dumps(merged, indent=1) + "\n").encode())
     return path
 
 

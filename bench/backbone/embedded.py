@@ -30,6 +30,8 @@ from safetensors.torch import load_file
 from safetensors.torch import save as pack
 from torch import Tensor
 
+from bench import records
+
 HERE = Path(__file__).parent
 RESNET, VIT = "world-rn", "world-vit"
 MERGES = HERE / "world_rn" / "merges.txt.gz"
@@ -97,9 +99,7 @@ def save(net: CLIP, path: Path) -> str:
         for k, v in net.state_dict().items()
     }
     halves.pop("attn_mask", None)
-    temporary = path.with_suffix(".part")
-    temporary.write_bytes(pack(halves))
-    temporary.replace(path)
+    records.write(path, pack(halves))
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

@@ -5,12 +5,10 @@ Nothing is computed here that the cells do not hold, so the same cells give the 
 
 from __future__ import annotations
 
-import contextlib
-import os
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from bench import records
 from bench.api import UserError
 from bench.report.across import leaderboards
 from bench.report.cells import Cell, Reading, has_cells, read, reduced
@@ -66,24 +64,10 @@ def put(root: str | Path, files: Mapping[str, bytes]) -> list[Path]:
     paths = {Path(root, name): content for name, content in files.items()}
     try:
         for path, content in paths.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            replace(path, content)
+            records.make_folder(path.parent)
+            records.write(path, content)
     except OSError as error:
         raise UserError(
             f"the results folder {root} cannot be written ({error.strerror or error}): mend that or name another one."
         ) from error
     return list(paths)
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, sync it and rename it onto `path`."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with open(temporary, "xb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
