@@ -52,6 +52,7 @@ class Packed:
 
     def __init__(self, tower: Any, rows: Sequence[Sequence[int]], chunk: int) -> None:
         self.tower, self.rows, self.chunk = tower, rows, chunk
+        self.layouts: dict[tuple[bool, int], tuple[Chunk, tuple[Chunk, ...], Tensor]] = {}
 
     def __call__(self, context: Tensor, deep: Tensor | None = None) -> Tensor:
         """context (B, C, M, W) -> features (B, K, D), not normalised.
@@ -69,9 +70,14 @@ class Packed:
         ]
         return torch.cat(found, 1)[:, places]  # type: ignore[arg-type]
 
-    @functools.cache  # noqa: B019  lives as long as its texts
     def layout(self, own_contexts: bool, chunk: int) -> tuple[Chunk, tuple[Chunk, ...], Tensor]:
-        """The common beginning, the chunks of what follows it, and where each text's feature is found."""
+        """The common beginning, the chunks of what follows it, and where each text's feature is found; made once."""
+        key = own_contexts, chunk
+        if key not in self.layouts:
+            self.layouts[key] = self._laid_out(*key)
+        return self.layouts[key]
+
+    def _laid_out(self, own_contexts: bool, chunk: int) -> tuple[Chunk, tuple[Chunk, ...], Tensor]:
         tuples = list(zip(*self.rows, strict=False))  # as many as the shortest text has tokens
         alike = [len(set(column)) == 1 and not (own_contexts and column[0] < 0) for column in tuples]
         # the end token stays with each text, even where texts are equal: it is what is asked for
