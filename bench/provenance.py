@@ -7,6 +7,7 @@ import functools
 import hashlib
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -17,7 +18,15 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy", "scipy")
+PACKAGES = (
+    *("torch", "torchvision", "open_clip_torch", "timm", "transformers", "tokenizers"),
+    *("safetensors", "huggingface_hub", "pillow", "numpy", "scipy"),
+)
+VARIABLES = (
+    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_CBWR", "ATEN_CPU_CAPABILITY"),
+    *("CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE", "CUDA_VISIBLE_DEVICES", "PYTHONHASHSEED"),
+)
+"""All that is recorded of the environment, for the rest of it is nobody's business: what can change a rounding."""
 
 
 def code_hash(paths: Iterable[Path]) -> str:
@@ -46,17 +55,40 @@ def _is_text(node: ast.AST) -> bool:
 
 @functools.cache
 def environment() -> dict[str, Any]:
-    """Packages, hardware and code revision of this process."""
+    """Packages, hardware, system, code revision and variables of this process."""
     return {
         "packages": {name: _version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
+        "kernel": platform.release(),
+        "libc": " ".join(platform.libc_ver()).strip() or None,
         "processor": _processor(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "variables": {name: redacted(os.environ[name]) for name in VARIABLES if name in os.environ},
         **_revision(),
     }
+
+
+def determinism() -> dict[str, Any]:
+    """The switches of torch that decide whether the same sum is always added up in the same order."""
+    return {
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "matmul_tf32": torch.backends.cuda.matmul.allow_tf32,
+    }
+
+
+USER = re.compile(r"://(?:[^\s/@:]*:\S*|[^\s/@]*)@")
+"""A URL's user and password. An S3 secret may hold slashes, so that after a colon all up to the last @ counts."""
+SECRET = re.compile(r"(?i)([?&;][\w.-]*(?:key|token|secret|passw|signature|sig|credential|auth)[\w.-]*=)[^\s&;'\"]+")
+
+
+def redacted(text: str) -> str:
+    """The text without the users, passwords, keys and signatures that stand in its URLs."""
+    return SECRET.sub(r"\1***", USER.sub("://***@", text))
 
 
 def own() -> str:
@@ -100,7 +132,7 @@ def _revision() -> dict[str, Any]:
             return {"revision": None, "dirty": None}
         return {
             "revision": git("rev-parse", "HEAD"),
-            "dirty": bool(git("status", "--porcelain", "--", "bench", "methods")),
+            "dirty": bool(git("status", "--porcelain", "--", "bench", "methods", "datasets")),
         }
     except (OSError, subprocess.SubprocessError):
         return {"revision": None, "dirty": None}

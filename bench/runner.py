@@ -220,6 +220,27 @@ def _fit_key(cell: Cell) -> tuple:
     return as_fitted(cell.form.method), cell.task.train, cell.task.shots, cell.seed
 
 
+def streams(cell: Cell) -> dict[str, tuple[str | int, ...]]:
+    """Where a cell's random numbers come from: purpose -> the names of its stream, as `sampling.generator` takes them.
+
+    The draw of the support is `random.Random(seed)`, as published. <picture> and <epoch> stand for each of them.
+    """
+    task, seed, needs = cell.task, cell.seed, cell.form.method.needs
+    found: dict[str, tuple[str | int, ...]] = {"predict": (ROOT_SEED, seed, "predict")}
+    if "views" in needs:
+        found["views"] = ("views", seed, task.test.dataset, "<picture>")
+    if task.train is None:
+        return found
+    found["fit"] = (ROOT_SEED, task.train.name, task.shots, seed, "fit")
+    if task.shots:
+        found["support"] = ("random.Random", seed)
+    if needs & {"features", "views"}:
+        found["support crops"] = ("support crops", seed, task.train.dataset, "<picture>")
+    if "pixels" in needs:
+        found["training crops"] = ("train", seed, "<epoch>", task.train.dataset, "<picture>")
+    return found
+
+
 # -- running ----------------------------------------------------------------------------------------------------------
 
 Asked = ParamSpec("Asked")
@@ -458,7 +479,7 @@ class Runner:
         support, encoded = self.features.support(
             train, val, classes, task.train.dataset, cell.seed, method.needs, checkpoints
         )
-        rng = sampling.generator(ROOT_SEED, task.train.name, task.shots, cell.seed, "fit")
+        rng = sampling.generator(*streams(cell)["fit"])
 
         def show(text: str, done: int, total: int) -> None:
             self.observer.step(f"{cell.form.title}: {text}", done, total)
@@ -505,7 +526,7 @@ class Runner:
         serve, encoded = self.features.batches(test, task.test.dataset, method.needs, cell.seed, self.views)
 
         def prepare() -> Predictor:
-            rng = sampling.generator(ROOT_SEED, cell.seed, "predict")
+            rng = sampling.generator(*streams(cell)["predict"])
             return method.predictor(fitted.state, classes, self.backbone, rng)
 
         # a predictor of its own warms up and counts, so that an online method's state is not touched; what it prepares
@@ -588,15 +609,18 @@ class Runner:
                 "weights": self.backbone.origin,
                 "device": str(self.backbone.device),
                 "threads": torch.get_num_threads(),
+                "interop_threads": torch.get_num_interop_threads(),
+                "determinism": provenance.determinism(),
                 "workers": self.features.workers,
                 "tf32": self.backbone.device.type == "cuda" and torch.backends.cudnn.allow_tf32,
                 "views": self.views if "views" in form.method.needs else 0,
+                "streams": streams(cell),
                 "templates": records.cell_id({"templates": content["templates"]}),
                 "data": dict(zip(("test", "train", "val"), content["data"], strict=False)),
                 "skipped": dict(zip(("test", "train", "val"), (r.skipped for r in self._rows(cell)), strict=False)),
                 "cached": dict(cached),
                 "method": form.origin or provenance.own(),
-                "command": self.command,
+                "command": provenance.redacted(self.command),
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             },
             online=form.method.online,
@@ -608,7 +632,8 @@ class Runner:
         if isinstance(error, NotRunnable):
             return replace(record, status="not-runnable", error=str(error))
         told = error.told if isinstance(error, Lost) else "".join(traceback.format_exception(error))
-        return replace(record, status="failed", error=f"{type(error).__name__}: {error}"[:300], traceback=told)
+        said = provenance.redacted(f"{type(error).__name__}: {error}")[:300]
+        return replace(record, status="failed", error=said, traceback=provenance.redacted(told))
 
     # -- rows ---------------------------------------------------------------------------------------------------------
 
