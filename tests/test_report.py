@@ -145,21 +145,21 @@ def test_equal_titles_are_told_apart_by_just_what_differs():
 
 def test_cells_of_other_code_or_weights_are_left_out_never_mixed_in():
     older = {"finished": "2026-11-23T05:00:00+00:00"}
-    for change in (
-        {"code": "old"},
-        {"fingerprint": "f0"},
-        {"precision": "float16"},
-        {"provenance": {**older, "views": 8}},
-    ):
+    for field, change in {
+        "code": {"code": "old"},
+        "weights": {"fingerprint": "f0"},
+        "precision": {"precision": "float16"},
+        "views": {"provenance": {**older, "views": 8}},
+    }.items():
         old = cell("probe", ONE, 3, "0000", **{"provenance": older, **change})
         board = made(SHIFT, [*CELLS, old])
         assert board.blocks[0].entries[1][0].value == 0.75
         assert board.rows[1].notes == (1,)
-        assert board.footnotes[0] == "1 older cell of other code, weights, precision, views or images left out"
+        assert board.footnotes[0] == f"1 older cell left out: other {field}"
     newer = cell("probe", ONE, 3, "0000", code="new", provenance={"finished": "2026-11-25T05:00:00+00:00"})
     board = made(SHIFT, [*CELLS, newer])
     assert [e.value for e in board.blocks[0].entries[1][:2]] == [0.0, None]
-    assert board.footnotes[0].startswith("4 older cells")
+    assert board.footnotes[0] == "4 older cells left out: other code"
 
 
 def test_zero_shot_with_other_weights_is_no_reference():
@@ -264,9 +264,9 @@ def test_cells_show_the_same_whatever_the_order_of_their_images():
     one, other = report.reduced(record), report.reduced(replace(record, **turned))
     assert one.ids == other.ids == ("00000", "00001", "00002", "00003")
     assert one.right.tolist() == other.right.tolist() == [True, True, True, False]
-    assert one.data == other.data
-    assert one.data != report.reduced(replace(record, label=np.array([1, 1, 2, 0]))).data
-    assert one.data != report.reduced(replace(record, classes=("x", "z", "y"))).data
+    assert one.asked == other.asked
+    assert one.asked != report.reduced(replace(record, label=np.array([1, 1, 2, 0]))).asked
+    assert one.asked != report.reduced(replace(record, classes=("x", "z", "y"))).asked
 
 
 def test_a_suite_was_run_where_something_learnt_from_its_support_or_all_of_it_was_answered_without():

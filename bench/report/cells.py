@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench import cards, records, stats
-from bench.api import Record, Suite, Task, UserError
+from bench.api import Record, Suite, Task
 
 BINS = 15
 
@@ -23,7 +23,8 @@ class Cell:
     """A record without its arrays, and what they said.
 
     ids, right (n,): the images in alphabetical order, and whether each was answered rightly.
-    data: digest of the images and their true classes; answers are compared only where it is the same.
+    asked: digests of the images, their classes, labels and contents, of the templates, and of the pictures learnt on;
+        answers are compared only where they are the same (`bench.report.alike`).
     bins (3, 15): answers, sum of their confidences and right answers, by confidence in bins of equal width.
     unknown: answers whose confidence is not a number; there is no ECE then.
     """
@@ -31,7 +32,7 @@ class Cell:
     record: Record
     ids: tuple[str, ...] = ()
     right: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
-    data: str = ""
+    asked: Mapping[str, Any] = field(default_factory=dict)
     bins: NDArray[np.float64] = field(default_factory=lambda: np.zeros((3, BINS)))
     ece: float | None = None
     unknown: int = 0
@@ -45,14 +46,17 @@ class Reading(NamedTuple):
 
 
 def read(root: str | Path, suites: Iterable[Suite]) -> Reading:
-    """The stored cells that tables of these suites can show; each is read once and its arrays are let go."""
+    """The stored cells that tables of these suites can show; each is read once and its arrays are let go.
+
+    Raises UserError where one is of a newer schema, for nobody knows what it would say.
+    """
     wanted = frozenset().union(*map(answered, suites))
     cells, warnings = [], []
     for path in records.places(root):
         try:
             if records.load(path, predictions=False).task in wanted:
                 cells.append(reduced(records.load(path)))
-        except UserError as error:
+        except records.Damaged as error:
             warnings.append(str(error))
     return Reading(cells, warnings)
 
@@ -76,22 +80,25 @@ def has_cells(suite: Suite, cells: Iterable[Cell]) -> bool:
 def reduced(record: Record) -> Cell:
     """The cell of a record that was loaded with its predictions."""
     bare = replace(record, ids=(), prediction=None, label=None, p_true=None, confidence=None)
+    known = record.provenance
+    data = {f"{part} data": digest for part, digest in (known.get("data") or {}).items()}
+    asked = {**data, "templates": known.get("templates")}
     if record.status != "done":
-        return Cell(bare)
+        return Cell(bare, asked=asked)
     if record.prediction is None:
         raise ValueError("a cell without its predictions: load(path, predictions=True)")
     ids, order = _sorted(record.ids)
     label, confidence = np.asarray(record.label)[order], np.asarray(record.confidence, dtype=float)[order]
     right = np.asarray(record.prediction)[order] == label
     known = np.isfinite(confidence)
-    data = hashlib.blake2b(_names(ids, record.classes) + label.astype(np.int64).tobytes(), digest_size=16).hexdigest()
+    asked |= {"images": _digest(ids), "classes": _digest(record.classes), "labels": _hashed(label.astype(np.int64))}
     place = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], confidence[known], side="left")
     counted = [np.bincount(place, weights, BINS) for weights in (None, confidence[known], right[known])]
     return Cell(
         bare,
         ids,
         right,
-        data,
+        asked,
         np.array(counted, dtype=float),
         stats.ece(confidence, right, BINS) if known.all() else None,
         int((~known).sum()),
@@ -106,6 +113,10 @@ def _sorted(ids: tuple[str, ...]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
 
 
 @functools.lru_cache(maxsize=512)
-def _names(ids: tuple[str, ...], classes: tuple[str, ...]) -> bytes:
-    """Digest of the images' and the classes' names."""
-    return hashlib.blake2b(repr((ids, classes)).encode(), digest_size=16).digest()
+def _digest(names: tuple[str, ...]) -> str:
+    return _hashed(repr(names).encode())
+
+
+def _hashed(content: Any) -> str:
+    """Digest of bytes, or of an array's."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bench import cards, stats
 from bench.api import Suite, Task, UserError, nearest
 from bench.report.cells import Cell
-from bench.report.entries import OTHER, Maker, Measure
+from bench.report.entries import Maker, Measure
 from bench.report.footer import by_chance
 from bench.report.groups import by_shots, halves, shifted, shots_title
 from bench.report.leaderboard import rows_of
@@ -150,7 +150,7 @@ def _line(maker: Maker, a: Run, b: Run, measure: Measure) -> list[Entry]:
     if isinstance(d, str):
         return [
             *accuracies,
-            Entry(mark=HOLE, notes=maker.note(f"B {d}" if d == OTHER else d)),
+            Entry(mark=HOLE, notes=maker.note(d.format("B"))),
             *[Entry(mark=HOLE)] * (len(COLUMNS) - 3),
         ]
     found = stats.difference(d)
@@ -189,7 +189,7 @@ def _footer(
     maker: Maker, a: Run, b: Run, title: str, other: str, questions: Questions, tested: int
 ) -> Iterable[tuple[str, str]]:
     for letter, run, name in (("A", a, title), ("B", b, other)):
-        left = f", {run.left_out} older cells left out" if run.left_out else ""
+        left = f", {run.older}" if run.left_out else ""
         alone = ", one seed alone: nothing is said about others" if len(run.seeds) == 1 and by_chance(run) else ""
         yield (
             letter,

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from bench import stats
 from bench.api import Record, Task
+from bench.report.alike import MODEL, QUESTION, other_model
 from bench.report.model import HOLE, Bin, Entry, clean
 from bench.report.rows import Run
 
 REFERENCE = "zero-shot"
 """The method that all others are compared with."""
 APART = "no seed answered all tasks"
-OTHER = "answered other images"
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,7 @@ class Maker:
         return self.known[place]
 
     def left_out(self, run: Run) -> tuple[int, ...]:
-        if not run.left_out:
-            return ()
-        cells = "1 older cell" if run.left_out == 1 else f"{run.left_out} older cells"
-        return self.note(f"{cells} of other code, weights, precision, views or images left out")
+        return self.note(run.older) if run.left_out else ()
 
     def untrained(self, run: Run) -> tuple[int, ...]:
         return self.note("random weights: this row is no result") if run.untrained else ()
@@ -107,14 +104,14 @@ class Maker:
         return stats.harmonic_spread(tasks, new) if new else stats.spread(tasks)
 
     def paired(self, a: Run, b: Run, measure: Measure) -> NDArray[np.float64] | str:
-        """a - b (S, N) on the same images and seeds, or why there is no such thing."""
+        """a - b (S, N) on the same images and seeds, or why there is no such thing; {} stands for b's name."""
         mine, theirs = a.common(measure.all), b.common(measure.all)
         if len(a.seeds) > 1 and len(b.seeds) > 1:  # else one row stands for every seed
             mine = theirs = tuple(seed for seed in mine if seed in theirs)
         if not mine or not theirs:
             return APART
-        if any(a.data(task) != b.data(task) for task in measure.all):
-            return OTHER
+        if field := a.apart(b, measure.all):
+            return f"{{}} {QUESTION[field]}"
         return stats.paired(self.answers(a, measure, mine), self.answers(b, measure, theirs))
 
     # -- accuracy -----------------------------------------------------------------------------------------------------
@@ -175,8 +172,15 @@ class Maker:
     def _standing(self, measure: Measure) -> Standing:
         """Shared ranks by all pairs of rows that answered the same images, Holm's correction over the pairs."""
         able = [run for run in self.runs if self.once(self._estimate, run, measure).estimate is not None]
-        same = [run for run in able if all(run.data(t) == able[0].data(t) for t in measure.all)]
-        reasons = {run: f"{OTHER} than {able[0].newest.title}" for run in able if run not in same}
+        same: list[Run] = []
+        reasons: dict[Run, str] = {}
+        for run in able:
+            found_apart = ((other, _apart(run, other, measure)) for other in same)
+            other, said = next(((other, said) for other, said in found_apart if said), (run, ""))
+            if said:
+                reasons[run] = f"{said} than {other.newest.title}"
+            else:
+                same.append(run)
         found: dict[tuple[Run, Run], stats.Estimate] = {}
 
         def p(a: Run, b: Run) -> float:
@@ -231,10 +235,12 @@ class Maker:
         others = [r for r in self.runs if r.newest.method == REFERENCE and r.newest.backbone == me.backbone]
         if run in others[:1]:
             return Found(mark="reference")
-        others = [r for r in others if r.newest.fingerprint == me.fingerprint]
-        if not others:
-            return Found(mark=HOLE, reasons=(f"{REFERENCE} was not run with the weights of {me.backbone}",))
-        return others[0]
+        alike = [r for r in others if not other_model(r.newest, me)]
+        if not alike:
+            precision = any(other_model(r.newest, me) == "precision" for r in others)
+            how = f"in precision {me.precision} on" if precision else "with the weights of"
+            return Found(mark=HOLE, reasons=(f"{REFERENCE} was not run {how} {me.backbone}",))
+        return alike[0]
 
     def _against_reference(self, run: Run, measure: Measure) -> Found:
         other = self.reference(run)
@@ -245,7 +251,7 @@ class Maker:
             return Found(mark=HOLE, reasons=reasons)
         d = self.paired(run, other, measure)
         if isinstance(d, str):
-            return Found(mark=HOLE, reasons=(f"{REFERENCE} {d}" if d == OTHER else d,))
+            return Found(mark=HOLE, reasons=(d.format(REFERENCE),))
         same = () if d.any() else (f"every image answered as by {REFERENCE}, rightly or wrongly",)
         return Found(stats.difference(d), reasons=same)
 
@@ -310,6 +316,14 @@ class Maker:
         if not all(map(math.isfinite, values)):
             return Entry(mark=HOLE, notes=self.note("what was measured is not a finite number"))
         return Entry(float(max(values)) if largest else statistics.fmean(values))
+
+
+def _apart(run: Run, other: Run, measure: Measure) -> str:
+    """What is said of a row that another one cannot be ranked with; "" where they can."""
+    if field := other_model(run.newest, other.newest):
+        return MODEL[field]
+    field = run.apart(other, measure.all)
+    return QUESTION[field] if field else ""
 
 
 def _state(run: Run, task: Task) -> tuple[str, tuple[str, ...]]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bench import cards
 from bench.api import Record, Task
+from bench.report.alike import made_by, other_question, other_support
 from bench.report.cells import Cell
 from bench.report.model import clean, short
 
@@ -24,7 +25,8 @@ class Run:
 
     newest: Record
     cells: Mapping[Task, Mapping[int, Cell]]
-    left_out: int
+    left_out: tuple[str, ...] = ()
+    """For each older cell that is not shown, in what it differs from those that are."""
 
     @functools.cached_property
     def seeds(self) -> tuple[int, ...]:
@@ -55,9 +57,23 @@ class Run:
     def ids(self, task: Task) -> tuple[str, ...]:
         return next(iter(self.done(task).values())).ids
 
-    def data(self, task: Task) -> str:
-        """Digest of the images that were answered, and of their true classes."""
-        return next(iter(self.done(task).values())).data
+    def apart(self, other: Run, tasks: Iterable[Task]) -> str:
+        """The first field in which the two were not asked the same of these tasks; "" where they were."""
+        for task in tasks:
+            mine, theirs = self.done(task), other.done(task)
+            common = [(mine[seed], theirs[seed]) for seed in mine if seed in theirs]
+            for a, b in common or [(next(iter(mine.values())), next(iter(theirs.values())))]:
+                if field := other_question(a, b):
+                    return field
+        return ""
+
+    @property
+    def older(self) -> str:
+        """How many cells are left out and why, "" where none is."""
+        if not self.left_out:
+            return ""
+        count = "1 older cell" if len(self.left_out) == 1 else f"{len(self.left_out)} older cells"
+        return f"{count} left out: {'; '.join(dict.fromkeys(self.left_out))}"
 
 
 def grouped(cells: Iterable[Cell], order: Sequence[str] = ()) -> list[Run]:
@@ -71,22 +87,34 @@ def grouped(cells: Iterable[Cell], order: Sequence[str] = ()) -> list[Run]:
 
 
 def _run(cells: list[Cell]) -> Run:
-    """The newest cell decides; cells of other code, weights, precision, views or images are left out."""
+    """The newest cell decides; cells that were made or asked otherwise are left out, each with what differs."""
     cells = sorted(cells, key=lambda c: (str(c.record.provenance.get("finished", "")), c.record.id), reverse=True)
     kept: dict[Task, dict[int, Cell]] = {}
+    left_out = []
     for cell in cells:
-        record = cell.record
-        if _made_by(record) != _made_by(cells[0].record):
-            continue
-        by_seed = kept.setdefault(record.task, {})
-        others = (c.data for c in by_seed.values() if c.record.status == record.status == "done")
-        if record.seed not in by_seed and cell.data == next(others, cell.data):
-            by_seed[record.seed] = cell
-    return Run(cells[0].record, kept, len(cells) - sum(map(len, kept.values())))
+        reason = _unlike(cell, cells[0], kept)
+        if reason:
+            left_out.append(reason)
+        else:
+            kept.setdefault(cell.record.task, {})[cell.record.seed] = cell
+    return Run(cells[0].record, kept, tuple(left_out))
 
 
-def _made_by(record: Record) -> tuple:
-    return record.code, record.fingerprint, record.precision, record.provenance.get("views")
+def _unlike(cell: Cell, newest: Cell, kept: Mapping[Task, Mapping[int, Cell]]) -> str:
+    """In what a cell differs from those of its row that were kept; "" where it goes with them."""
+    mine, theirs = made_by(cell.record), made_by(newest.record)
+    if fields := [name for name in mine if mine[name] != theirs[name]]:
+        return f"other {', '.join(fields)}"
+    task, seed = cell.record.task, cell.record.seed
+    same = kept.get(task, {})
+    for other in same.values():
+        if field := other_question(cell, other):
+            return f"other {field}"
+    beside = [by_seed[seed] for at, by_seed in kept.items() if at.train == task.train and seed in by_seed]
+    for other in beside if task.train is not None else ():
+        if field := other_support(cell, other):
+            return f"other {field}"
+    return "the same cell again" if seed in same else ""
 
 
 def _json(value: Any) -> str:
