@@ -48,6 +48,7 @@ from bench.engines.setup import Setup, share_of_threads
 from bench.faults import point
 from bench.progress import progress
 from bench.runner import Observer, Outcome, plan, shard
+from bench.store import is_url, open_store
 
 REFERENCE = "zero-shot"
 VIEW_REFERENCES = ("view-mean", "view-mean-confident")
@@ -70,6 +71,7 @@ def main(words: Sequence[str] | None = None) -> int:
             with plugins.plugged(args.plugin) if "plugin" in args else contextlib.nullcontext([]) as args.left_out:
                 for plugin in args.left_out:
                     errors.print(plugin.warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
+                in_folders(args)
                 return args.command(args)
         except UserError as error:
             if not heed.number:
@@ -80,6 +82,9 @@ def main(words: Sequence[str] | None = None) -> int:
         except BrokenPipeError:  # the reader of our output has gone, as in `| head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
+        except Exception:  # a library may have made its own error of the interruption
+            if not heed.number:
+                raise
         errors.print(str(standing), style="yellow", markup=False, highlight=False, soft_wrap=True)
         return heed.code
 
@@ -148,6 +153,21 @@ def parser() -> argparse.ArgumentParser:
         help="processes that make cells, a GPU each where there are several",
     )
     run.add_argument(
+        "--executor",
+        choices=["local", "ray"],
+        default="local",
+        help="where cells are made: processes of this machine, or a Ray cluster (default: local)",
+    )
+    run.add_argument(
+        "--ray-address",
+        default="auto",
+        metavar="ADDRESS",
+        help="of the cluster: HOST:PORT, ray://HOST:PORT, auto for the one that runs here, or local to start one",
+    )
+    run.add_argument(
+        "--ray-threads", type=count, default=1, metavar="N", help="processors of a task on the cluster (default: 1)"
+    )
+    run.add_argument(
         "--cell-timeout",
         type=amount,
         metavar="SECONDS",
@@ -161,7 +181,7 @@ def parser() -> argparse.ArgumentParser:
 
     show = commands.add_parser("report", help="make the tables again from the stored cells")
     show.add_argument("--suite", metavar="NAME[,NAME]", help="default: every suite that there are cells of")
-    show.add_argument("--results", type=Path, default=Path("results"), metavar="DIR")
+    show.add_argument("--results", type=place, default=Path("results"), metavar="DIR")
     show.add_argument("--features", type=Path, metavar="FILE", help="the feature bundle that the cells were run on")
     show.add_argument("--images", type=Path, metavar="DIR", help="the pictures that the cells were run on")
     show.add_argument(
@@ -194,8 +214,10 @@ def parser() -> argparse.ArgumentParser:
         description="Exit code 0: pass. 1: regression. 2: inconclusive, with what would decide. 3: refused, for the "
         "cells are missing, damaged or not comparable.",
     )
-    check.add_argument("--baseline", type=Path, required=True, metavar="DIR", help="the results folder to hold against")
-    check.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="where the new cells are")
+    check.add_argument(
+        "--baseline", type=place, required=True, metavar="DIR", help="the results folder to hold against"
+    )
+    check.add_argument("--results", type=place, default=Path("results"), metavar="DIR", help="where the new cells are")
     check.add_argument(
         "--margin",
         type=points,
@@ -234,7 +256,7 @@ def parser() -> argparse.ArgumentParser:
 
     cell = commands.add_parser("show", help="one stored cell: what was asked, the outcome, its cost and provenance")
     cell.add_argument("cell", metavar="CELL", help="its id or the beginning of it, or its folder")
-    cell.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="where cells are")
+    cell.add_argument("--results", type=place, default=Path("results"), metavar="DIR", help="where cells are")
     cell.add_argument("--json", action="store_true", help="print the cell as it is stored")
     cell.set_defaults(command=show_command)
 
@@ -372,12 +394,44 @@ def _data_place(command: argparse.ArgumentParser, required: bool = False) -> Non
 
 def _cache_place(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--results", type=Path, default=Path("results"), metavar="DIR", help="where cells and tables go"
+        "--results", type=place, default=Path("results"), metavar="DIR", help="where cells and tables go"
     )
-    command.add_argument("--cache", type=Path, metavar="DIR", help="where encoded pictures go (default: RESULTS/cache)")
+    command.add_argument(
+        "--cache", type=place, metavar="DIR", help="where encoded pictures go (default: RESULTS/cache)"
+    )
 
 
-def cache_folder(args: argparse.Namespace) -> Path:
+def place(text: str) -> Path | str:
+    """A folder, or the URL of one in a store."""
+    return text if is_url(text) else Path(text)
+
+
+def in_folders(args: argparse.Namespace) -> None:
+    """Put folders in place of URLs: what their stores hold is fetched, and `args.store` is where results go."""
+    args.store = None
+    for name in ("results", "baseline"):
+        url = getattr(args, name, None)
+        if not isinstance(url, str) or not is_url(url) or "," in url:
+            continue
+        store = open_store(url)
+        store.fetch_results()
+        setattr(args, name, store.root)
+        if name == "results":
+            args.store = store
+            if "cache" in args and args.cache is None:
+                args.cache = f"{store.url}/cache"
+
+
+def fetched(text: str) -> Path:
+    """A folder, or the one that stands for a URL with what its store holds."""
+    if not is_url(text):
+        return Path(text)
+    store = open_store(text)
+    store.fetch_results()
+    return store.root
+
+
+def cache_folder(args: argparse.Namespace) -> Path | str:
     return args.cache or args.results / "cache"
 
 
@@ -461,6 +515,8 @@ def run_command(args: argparse.Namespace) -> int:
         with bars(args.standing) as observer:
             setup, on = make_setup(args, suite, model)
             runner = setup.runner(observer)
+            if args.store is not None:
+                runner.stored = args.store.cells.push
             for note in runner.backbone.notes:
                 Console(stderr=True).print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
             choices = tune.chosen(runner.backbone.name)
@@ -496,8 +552,11 @@ def run_command(args: argparse.Namespace) -> int:
         report.show(board, console)
         for path in report.write(board, args.results):
             console.print(f"wrote {path}", highlight=False, soft_wrap=True)
-    cells_at = args.results / "cells"
-    console.print(f"{planned} cells in {cells_at}: {ran.found} found, {planned - ran.found} run.", highlight=False)
+    kept = f"{args.results / 'cells'}"
+    if args.store is not None:
+        args.store.store_tables()
+        kept = f"{args.store.url}/cells"
+    console.print(f"{planned} cells in {kept}: {ran.found} found, {planned - ran.found} run.", highlight=False)
     for record in ran.failed:
         console.print(f"failed: {record.title} on {record.task.name}, seed {record.seed}: {record.error}", markup=False)
     return 1 if ran.failed else 0
@@ -597,7 +656,9 @@ def sweeps(words: Sequence[str], wanted: Sequence[Form]) -> dict[str, list[dict[
     """`wise-ft.alpha=0.0,0.5,1.0`: a form's variants, every combination where several of its fields are swept."""
     variants: dict[str, list[dict[str, Any]]] = {}
     for word in words:
-        target, _, values = word.partition("=")
+        target, equals, values = word.partition("=")
+        if not equals:
+            raise UserError(f"--sweep {word!r} must look like rada.alpha=0.1,0.5.")
         columns: dict[str, list[dict[str, Any]]] = {}
         for value in values.split(","):
             for name, change in settings([f"{target}={value}"], wanted, "--sweep").items():
@@ -674,7 +735,7 @@ def on_images(suite: Suite, folder: Path, names: str = "all") -> Suite:
     return replace(suite, shots=shots)
 
 
-def models(args: argparse.Namespace, suite: Suite) -> list[Any]:
+def models(args: argparse.Namespace, suite: Suite) -> list[str | None]:
     """What `--backbone` names, or the suite's; all are found before anything is computed. None for a feature bundle."""
     if getattr(args, "features", None):
         if args.backbone or args.random_weights:
@@ -687,17 +748,19 @@ def models(args: argparse.Namespace, suite: Suite) -> list[Any]:
     names = dict.fromkeys(filter(None, map(str.strip, (args.backbone or suite.backbone).split(","))))
     if not names:
         raise UserError(f"--backbone {args.backbone!r} names none: write one, or several with commas.")
-    found = [backbone.find(name, args.random_weights) for name in names]
-    return list({name if isinstance(name, str) else name.name: name for name in found}.values())
+    found = {name: backbone.find(name, args.random_weights) for name in names}
+    by_title = {source if isinstance(source, str) else source.name: name for name, source in reversed(found.items())}
+    return list(reversed(by_title.values()))
 
 
-def make_setup(args: argparse.Namespace, suite: Suite, source: Any) -> tuple[Setup, Suite]:
+def make_setup(args: argparse.Namespace, suite: Suite, model: str | None) -> tuple[Setup, Suite]:
     """What makes the runner on one of `models`, here or elsewhere; a feature bundle stands in for data and backbone."""
     features = getattr(args, "features", None)
     if features:
         suite, _ = on_bundle(suite, features)
     return Setup(
-        source,
+        model,
+        args.random_weights,
         args.results,
         cache_folder(args),
         args.device,
@@ -724,6 +787,10 @@ def openers(args: argparse.Namespace) -> int:
 
 def engine(args: argparse.Namespace, setup: Setup, observer: Observer) -> contextlib.AbstractContextManager[Any]:
     """Where the cells are made: None stands for this process."""
+    if args.executor == "ray":
+        from bench.engines.cluster import Cluster
+
+        return Cluster(replace(setup, threads=args.ray_threads), args.ray_address, args.cell_timeout)
     if args.jobs == 1 and args.cell_timeout is None:
         return contextlib.nullcontext()
     threads = share_of_threads(args.jobs)
@@ -819,6 +886,8 @@ def report_command(args: argparse.Namespace) -> int:
                 )
     if "html" in formats:
         wrote([page.write(boards, args.results)])
+    if args.store is not None:
+        args.store.store_tables()
     return 0
 
 
@@ -843,10 +912,10 @@ def stored(results: Path, suites: Sequence[Suite]) -> report.Reading:
 
 def compare_command(args: argparse.Namespace) -> int:
     suites, order = asked(args), list(METHODS)
-    folders = [Path(word) for word in (args.a, args.b) if (Path(word) / "cells").is_dir()]
+    folders = [here for here in map(fetched, (args.a, args.b)) if (here / "cells").is_dir()]
     if len(folders) == 1:
         raise UserError(f"{folders[0]} is a results folder: compare it with another one, or a method with a method.")
-    places = folders or [Path(word) for word in args.results.split(",")]
+    places = folders or [fetched(word) for word in str(args.results).split(",")]
     if len(places) > 2:
         raise UserError(f"--results {args.results!r} names {len(places)} folders: two can be compared.")
     found = [stored(place, suites) for place in places]
@@ -1038,6 +1107,8 @@ def cache_at(args: argparse.Namespace):
     from bench.cache import Cache
 
     folder = cache_folder(args)
+    if isinstance(folder, str):
+        raise UserError(f"{folder} is in a store: list and remove entries there with the store's own tools.")
     if not folder.is_dir():
         raise UserError(f"there is no cache folder {folder}: name it by --cache DIR, or its results by --results DIR.")
     return Cache(folder)

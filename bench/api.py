@@ -348,7 +348,8 @@ class Method(Protocol):
     """A frozen dataclass whose fields are the hyper-parameters. It keeps no state: what it learns, it returns.
 
     Where a method begins as zero-shot CLIP it may say so by one more declaration, `identity`: the fields with which it
-    is still there, such as {"lr": 0.0}; `bench.contract` then checks that it is.
+    is still there, such as {"lr": 0.0}; `bench.contract` then checks that it is. What a fit needs of a cluster it may
+    say by `resources`, any of {"cpus": 2, "gpus": 0.5, "memory_gib": 8}.
     """
 
     needs: ClassVar[frozenset[str]]  # of: features, views, pixels, text (the text tower), images (the image tower)

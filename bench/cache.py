@@ -39,6 +39,7 @@ import numpy as np
 from bench import interrupts, records
 from bench.api import UserError, nearest
 from bench.faults import point
+from bench.store import Store
 
 GB = 10**9
 ID = re.compile("(?:\\.part-)?([0-9a-f]{16}(?:-[0-9]+)?|[0-9a-f]{24})")
@@ -99,13 +100,15 @@ class Listed:
 class Cache:
     """One folder of entries. limit: bytes that they may take; say: where a line for the user goes.
 
-    shard: seconds of making between two stretches of rows that are put on the disk.
+    shard: seconds of making between two stretches of rows that are put on the disk. store: where entries are looked for
+    that are not here, and where those go that are made here.
     """
 
     root: Path
     limit: int | None = None
     say: Callable[[str], None] = lambda text: print(text, file=sys.stderr)
     shard: float = SHARD
+    store: Store | None = None
     used: dict[str, tuple[int, ...]] = field(default_factory=dict, init=False)  # id -> the file's stamp when checked
 
     def array(
@@ -131,7 +134,15 @@ class Cache:
         if found is not None:
             return found
         with self._alone(wanted.id):
-            return self._find(wanted, self.say) or self._make(wanted, fill, about or {}, seconds)
+            found = self._find(wanted, self.say)
+            if found is None and self.store is not None:
+                self.store.pull(wanted.among(self.store.folders())[:1])
+                found = self._find(wanted, self.say)
+            if found is None:
+                found = self._make(wanted, fill, about or {}, seconds)
+                if self.store is not None:
+                    self.store.push(self.root / wanted.folder)
+            return found
 
     @staticmethod
     def name(key: Mapping[str, Any], shape: tuple[int, ...], dtype: str = "float32", axis: int | None = None) -> str:
@@ -141,9 +152,10 @@ class Cache:
     def has(
         self, key: Mapping[str, Any], shape: tuple[int, ...], dtype: str = "float32", axis: int | None = None
     ) -> bool:
-        """Whether there is an entry that would serve, as far as its name tells."""
+        """Whether there is an entry that would serve, here or in the store, as far as its name tells."""
         wanted = _Wanted(json.loads(json.dumps(key)), shape, dtype, axis)
-        return any((folder / "entry.json").is_file() for folder in wanted.candidates(self.root))
+        here = any((folder / "entry.json").is_file() for folder in wanted.candidates(self.root))
+        return here or (self.store is not None and bool(wanted.among(self.store.folders())))
 
     def drop(
         self, key: Mapping[str, Any], shape: tuple[int, ...], dtype: str = "float32", axis: int | None = None
@@ -153,6 +165,8 @@ class Cache:
         if place.is_dir():
             with self._writing():
                 _removed(place)
+        if self.store is not None:
+            self.store.drop(place.name)
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -343,9 +357,15 @@ class _Wanted:
         """Folders that would serve, shortest first."""
         if self.axis is None:
             return [root / self.folder]
-        lengths = (path.name.removeprefix(f"{self.id}-") for path in root.glob(f"{self.id}-*"))
+        return [root / name for name in self.among(path.name for path in root.glob(f"{self.id}-*"))]
+
+    def among(self, names: Iterable[str]) -> list[str]:
+        """Those of these folders' names that would serve, shortest first."""
+        if self.axis is None:
+            return [name for name in names if name == self.folder]
+        lengths = (name.removeprefix(f"{self.id}-") for name in names if name.startswith(f"{self.id}-"))
         enough = sorted(int(n) for n in lengths if n.isdecimal() and int(n) >= self.shape[self.axis])
-        return [root / f"{self.id}-{n}" for n in enough]
+        return [f"{self.id}-{n}" for n in enough]
 
 
 @dataclass(eq=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -148,7 +148,7 @@ def first(runner: Runner, cells: Sequence[Cell], engine: Engine, fresh: bool = F
         else:
             waiting.append(whole)
     underway: dict[int, Encoding] = {}
-    numbers, again = itertools.count(), set[Encoding]()
+    numbers, lost = itertools.count(), Counter[Encoding]()
     while waiting or underway:
         while waiting and len(underway) < engine.room:
             number = next(numbers)
@@ -156,8 +156,8 @@ def first(runner: Runner, cells: Sequence[Cell], engine: Engine, fresh: bool = F
             engine.start(number, underway[number])
         number, event = engine.next()
         done = underway.pop(number)
-        if isinstance(event, Lost) and event.again and done not in again:
-            again.add(done)
+        lost[done] += isinstance(event, Lost)
+        if isinstance(event, Lost) and lost[done] < event.tries:
             waiting.appendleft(done)
         elif done.rows is not None:
             left = pieces_left[done.id]

@@ -24,7 +24,7 @@ from typing import Any, Literal, ParamSpec, Protocol, TypeVar
 import numpy as np
 import torch
 
-from bench import cards, claims, provenance, readers, records, sampling
+from bench import cards, claims, interrupts, provenance, readers, records, sampling
 from bench.api import (
     SCHEMA,
     Batch,
@@ -119,13 +119,13 @@ Group = list[tuple[Cell, str]]
 class Lost(RuntimeError):
     """A group ended before its time: its process died, or took too long.
 
-    at: the id of the cell that was being answered, "" while the fit was; told: where the process stood; again: whether
-    another try may end better.
+    at: the id of the cell that was being answered, "" while the fit was; told: where the process stood; tries: how
+    often that may happen at the same place before it is given up.
     """
 
-    def __init__(self, reason: str, at: str = "", told: str = "", again: bool = True) -> None:
+    def __init__(self, reason: str, at: str = "", told: str = "", tries: int = 2) -> None:
         super().__init__(reason)
-        self.at, self.told, self.again = at, told, again
+        self.at, self.told, self.tries = at, told, tries
 
 
 class Engine(Protocol):
@@ -159,11 +159,11 @@ class Here:
 
 @dataclass
 class _Underway:
-    """A group that an engine has: the cells still to come, its claim, and at which cells it was lost before."""
+    """A group that an engine has: the cells still to come, its claim, and how often it was lost at which cell."""
 
     left: Group
     claim: contextlib.ExitStack
-    before: set[str] = field(default_factory=set)
+    lost: Counter[str] = field(default_factory=Counter)
 
     def take(self, id_: str) -> Cell:
         """The cell of that id, which is no longer to come."""
@@ -174,8 +174,8 @@ class _Underway:
         """The cells that are not tried again: the one that was being answered, or all where it was the fit."""
         if event is None:
             return []
-        if event.again and event.at not in self.before:
-            self.before.add(event.at)
+        self.lost[event.at] += 1
+        if self.lost[event.at] < event.tries:
             return []
         ids = [id_ for _, id_ in self.left if event.at in ("", id_)]
         return [(self.take(id_), id_, event) for id_ in ids]
@@ -272,6 +272,7 @@ class Runner:
     bundle: readers.Bundle | None = None
     command: str = ""
     observer: Observer = field(default_factory=Observer)
+    stored: Callable[[Path], object] = lambda place: None  # told of every cell's folder when it is in place
     own: Card | None = None  # of the user's pictures, which no file describes
     checkpoint_every: float = 60.0  # seconds between two checkpoints of a long fit
     on_bad_image: Literal["fail", "skip"] = "fail"  # what is done about a picture that cannot be read
@@ -294,10 +295,11 @@ class Runner:
         self.observer.cell(len(made), len(cells), "")
 
         def store(cell: Cell, record: Record) -> None:
-            records.save(record, self.results, replace=fresh)
-            made[cell] = record
-            said = f"{record.title} on {record.task.name}, seed {record.seed}"
-            self.observer.cell(len(made), len(cells), said)
+            with interrupts.held():  # so that an interrupted run counts this cell
+                self.stored(records.save(record, self.results, replace=fresh))
+                made[cell] = record
+                said = f"{record.title} on {record.task.name}, seed {record.seed}"
+                self.observer.cell(len(made), len(cells), said)
 
         engine, underway = engine or Here(self), dict[int, _Underway]()
         waiting, elsewhere, numbers = deque(groups), deque[Group](), itertools.count()
@@ -341,6 +343,12 @@ class Runner:
                 if underway:
                     go_on()
         outcome.records = [made[cell] for cell in cells]
+        lost = [record for record in outcome.records if not records.folder(self.results, record).is_dir()]
+        if lost:
+            raise UserError(
+                f"{len(lost)} of {len(made)} finished cells have gone from {self.results / 'cells'} during the run, as "
+                "where somebody removes them: the same command makes them again."
+            )
         return outcome
 
     def missing(self, cells: Sequence[Cell], fresh: bool = False) -> tuple[list[Group], dict[Cell, Record]]:
@@ -628,6 +636,7 @@ class Runner:
 
     def _unfinished(self, cell: Cell, id_: str, error: Exception) -> Record:
         """The record of a cell without answers: not runnable with its reason, or failed with its traceback."""
+        interrupts.check()  # of which a library may have made its own error: that is no failure of the method
         record = self._record(cell, id_, Cost(), {})
         if isinstance(error, NotRunnable):
             return replace(record, status="not-runnable", error=str(error))

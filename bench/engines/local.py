@@ -138,7 +138,7 @@ class _Worker:
             told = self.last_words.read_text(encoding="utf-8", errors="replace")
         if told.startswith("Timeout"):
             what = "answering" if self.at else "the fit"
-            return Lost(f"{what} took longer than the {self.limit:g} s of --cell-timeout", self.at, told, again=False)
+            return Lost(f"{what} took longer than the {self.limit:g} s of --cell-timeout", self.at, told, tries=1)
         if code is not None and code < 0:
             ended = f"was killed by {signal.Signals(-code).name}"
             ended += ", as happens where memory runs out" if code == -signal.SIGKILL else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,20 +13,22 @@ from bench.backbone.text import CHUNK
 from bench.cache import GB, Cache
 from bench.features import Features
 from bench.runner import Observer, Runner
+from bench.store import is_url, open_store
 
 
 @dataclass(frozen=True)
 class Setup:
     """Everything but the cells.
 
-    source: what `bench.backbone.find` gave; None where a feature bundle brings its own features. cache_limit: in GB.
-    threads: of torch, in a worker; None: what it would take by itself. checkpoint_every: seconds after which long fits and
-    encodings put what they have on the disk; None: their own.
+    backbone: its name; None where a feature bundle brings its own features. cache_limit: in GB.
+    threads: of torch, in a worker; None: what it would take by itself. checkpoint_every: seconds after which long fits
+    and encodings put what they have on the disk; None: their own.
     """
 
-    source: Any
+    backbone: str | None
+    random_weights: bool
     results: Path
-    cache: Path
+    cache: Path | str  # a URL: of a store
     device: str = "cpu"
     precision: str = "fp32"
     text_chunk: int = CHUNK
@@ -43,16 +44,19 @@ class Setup:
     threads: int | None = None
     checkpoint_every: float | None = None
 
-    def runner(self, observer: Observer | None = None, say: Callable[[str], None] | None = None) -> Runner:
-        """The runner, its model loaded. say: where the cache's lines for the user go."""
+    def runner(self, observer: Observer | None = None) -> Runner:
+        """The runner, its model loaded."""
         observer = observer or Observer()
         bundle = None if self.features is None else readers.open_bundle(self.features)
         if bundle is None:
-            model: Any = backbone.load(self.source, self.device, self.precision, self.text_chunk)
+            assert self.backbone is not None
+            source = backbone.find(self.backbone, self.random_weights)
+            model: Any = backbone.load(source, self.device, self.precision, self.text_chunk)
         else:
             model = backbone.Stored(f"features:{bundle.card.name}", bundle.text, bundle.scale, bundle.fingerprint)
+        store = open_store(str(self.cache)) if is_url(self.cache) else None
         limit = None if self.cache_limit is None else int(self.cache_limit * GB)
-        cache = Cache(self.cache, limit) if say is None else Cache(self.cache, limit, say)
+        cache = Cache(store.root if store else Path(self.cache), limit, store=store)
         runner = Runner(
             Features(model, cache, observer.step, self.workers),
             self.results,
