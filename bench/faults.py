@@ -2,9 +2,9 @@
 
 POINT is one of POINTS, and N says at which arrival there (default: the first). WHAT happens:
 
-    kill, int, term    the process sends itself that signal
-    raise-NAME         OSError with that number of errno, such as raise-enospc for a full disk
-    count              nothing
+    kill, int, term, stop    the process sends itself that signal
+    raise-NAME               OSError with that number of errno, such as raise-enospc for a full disk
+    count                    nothing
 
 Without the variable a point does nothing. With it, `arrivals` counts.
 """
@@ -52,7 +52,7 @@ def point(name: str) -> None:
 def _arrive(name: str, wanted: str) -> None:
     arrivals[name] += 1
     for word in wanted.split(","):
-        found = re.fullmatch(r"([a-z.]+)(?::([1-9][0-9]*))?=(count|kill|int|term|raise-([a-z0-9]+))", word)
+        found = re.fullmatch(r"([a-z.]+)(?::([1-9][0-9]*))?=(count|kill|int|term|stop|raise-([a-z0-9]+))", word)
         if found is None or (found[4] and not hasattr(errno, found[4].upper())):
             raise UserError(f"BENCH_FAULT {word!r} must look like cell.renamed:2=kill or file.written=raise-enospc.")
         if found[1] not in POINTS:

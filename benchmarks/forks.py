@@ -10,6 +10,7 @@ import contextlib
 import gc
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -61,12 +62,15 @@ class Forks:
         self.number = 0
         self._read()
 
-    def start(self, words: Sequence[str], folder: Path, **env: str) -> Run:
-        """Begin a run whose working directory is `folder`, with these variables in its environment."""
+    def start(self, words: Sequence[str], folder: Path, limit: int | None = None, **env: str) -> Run:
+        """Begin a run whose working directory is `folder`, with these variables in its environment.
+
+        limit: bytes that a file may have, behind which the disk is full for it.
+        """
         self.number += 1
         log = Path(self.logs.name, f"{self.number}")
         log.touch()
-        return Run(self, self.ask(words=list(words), folder=str(folder), env=env, log=str(log)), log)
+        return Run(self, self.ask(words=list(words), folder=str(folder), env=env, log=str(log), limit=limit), log)
 
     def ask(self, **request: Any) -> Any:
         assert self.process.stdin is not None
@@ -138,6 +142,8 @@ def _fork(bench: Any, request: Mapping[str, Any]) -> int:
         null, log = os.open(os.devnull, os.O_RDONLY), os.open(request["log"], os.O_WRONLY)
         for number, target in ((null, 0), (log, 1), (log, 2)):
             os.dup2(number, target)
+        if request["limit"] is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (request["limit"], resource.RLIM_INFINITY))
         sys.argv = [str(ROOT / "bench" / "__main__.py"), *request["words"]]
         code = bench()
         if "ARRIVALS" in os.environ:
