@@ -6,9 +6,10 @@ all. safetensors with the fit's hash inside: a file of another fit is never take
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -26,11 +27,15 @@ class Checkpoints:
     """The checkpoints of one fit; implements `bench.api.Checkpoints`.
 
     every: seconds between two saves. notes: sentences about what could not be read or written; a fit goes on without.
+    spent: what the fit has cost in this process so far, kept with its state. before: what the state that was loaded had
+    cost, so that a fit that was killed does not look cheaper for it.
     """
 
     def __init__(self, root: Path, fit: str, every: float = 60.0) -> None:
         self.folder, self.fit, self.every = root / fit, fit, every
         self.notes: list[str] = []
+        self.spent: Callable[[], Mapping[str, float]] = dict
+        self.before: dict[str, float] = {}
         self._last = time.monotonic()
 
     def due(self) -> bool:
@@ -42,10 +47,12 @@ class Checkpoints:
         for path in reversed(self._files()):
             try:
                 with safe_open(path, framework="pt") as file:
-                    if (file.metadata() or {}).get("fit") == self.fit:
+                    about = file.metadata() or {}
+                    if about.get("fit") == self.fit:
+                        self.before = {name: float(cost) for name, cost in json.loads(about["spent"]).items()}
                         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
                 self._note(f"checkpoint {path} belongs to another fit and was left alone")
-            except (OSError, SafetensorError) as error:
+            except (OSError, SafetensorError, ValueError, LookupError) as error:
                 self._note(f"checkpoint {path} cannot be read ({error}) and was left alone")
         return None
 
@@ -54,8 +61,10 @@ class Checkpoints:
         self._last = time.monotonic()
         try:
             records.make_folder(self.folder)
+            spent = {name: self.before.get(name, 0.0) + cost for name, cost in self.spent().items()}
             content = save(
-                {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, {"fit": self.fit}
+                {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+                {"fit": self.fit, "spent": json.dumps(spent)},
             )
             records.write(self.folder / f"{step:09d}.safetensors", content, "checkpoint")
             for old in self._files()[:-KEEP]:

@@ -12,6 +12,7 @@ import contextlib
 import functools
 import importlib.util
 import itertools
+import time
 import traceback
 import weakref
 from collections import Counter, deque
@@ -493,7 +494,14 @@ class Runner:
             self.observer.step(f"{cell.form.title}: {text}", done, total)
 
         with counted(self.backbone) as counts, meter(self.backbone.device) as measure, watched(show):
+            began = time.perf_counter()
+            checkpoints.spent = lambda: {
+                "seconds": time.perf_counter() - began,
+                "texts": counts.texts,
+                "text_backwards": counts.text_backwards,
+            }
             state = method.fit(support, self.backbone, rng)
+        before = {"seconds": 0.0, "texts": 0, "text_backwards": 0, **checkpoints.before}
         notes = [*train.warnings, *checkpoints.notes]
         if val is not None and val.skipped:
             notes += val.warnings
@@ -503,11 +511,11 @@ class Runner:
         return Fitted(
             {name: tensor.detach() for name, tensor in state.items()},
             len(train.ids) + (len(val.ids) if val is not None and method.selection == "few-val" else 0),
-            measure.seconds - measure.parts.get("encode", 0.0),
+            measure.seconds - measure.parts.get("encode", 0.0) + before["seconds"],
             encoded.seconds,
             measure.memory_mib,
-            counts.texts,
-            counts.text_backwards,
+            counts.texts + int(before["texts"]),
+            counts.text_backwards + int(before["text_backwards"]),
             tuple(notes),
             {f"support, {what}": found for what, found in encoded.found.items()},
         )

@@ -278,9 +278,9 @@ def points(play: Stage, *more: str) -> dict[str, int]:
     return found
 
 
-def at_point(play: Stage, point: str, n: int, what: str = "kill") -> None:
+def at_point(play: Stage, point: str, n: int, what: str = "kill", *more: str) -> None:
     """Ended at the n-th arrival at a point, and run again."""
-    trial = Trial(play, play.staged())
+    trial = Trial(play, play.staged(), more)
     trial.look()
     run = trial.start(BENCH_FAULT=f"{point}:{n}={what}")
     code = run.wait()

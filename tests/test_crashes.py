@@ -13,12 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 HERE = Path(__file__).parent.parent
 sys.path.insert(0, str(HERE))  # the benchmarks are in the checkout and in no wheel
 
 from bench import faults, records  # noqa: E402
 from bench.api import UserError  # noqa: E402
+from bench.checkpoints import Checkpoints  # noqa: E402
 from benchmarks.forks import Run  # noqa: E402
 from benchmarks.kills import (  # noqa: E402
     FULL,
@@ -176,7 +178,7 @@ def test_ctrl_c_during_the_imports_prints_nothing() -> None:
 def test_no_space_at_any_write_is_one_sentence_and_the_same_command_goes_on(play: Stage) -> None:
     for point in ("cell.arrays", "entry.header", "file.written"):
         assert point in FULL
-        at_point(play, point, 1, "raise-enospc")
+        at_point(play, point, 1, "raise-enospc", *QUICK)
 
 
 def test_files_that_may_not_grow_end_the_run_in_one_sentence(play: Stage) -> None:
@@ -297,6 +299,17 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
         with pytest.raises(OSError, match="No space left"):
             records.write(place, b"new")
         assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
+
+
+def test_what_a_fit_had_cost_before_it_was_killed_is_kept_with_its_state(tmp_path: Path) -> None:
+    first, second, third = (Checkpoints(tmp_path, "fit") for _ in range(3))
+    first.spent = second.spent = lambda: {"seconds": 2.5, "texts": 4}
+    first.save(1, {"w": torch.ones(2)})
+    assert second.load() is not None
+    assert second.before == {"seconds": 2.5, "texts": 4}
+    second.save(2, {"w": torch.ones(2)})
+    third.load()
+    assert third.before == {"seconds": 5.0, "texts": 8}
 
 
 @pytest.mark.parametrize(
