@@ -11,13 +11,13 @@ from dataclasses import replace
 
 from bench.api import Suite, UserError
 from bench.report.model import HOLE, Block, Column, Entry, Leaderboard, Row
-from bench.report.published import Kind, PublishedRow, PublishedTable
+from bench.report.published import Layout, PublishedRow, PublishedTable
 
 TOPICS = ("accuracy", "one seed", "one row", "ties", "hyper-parameters")
 """What of a leaderboard's footer is about the numbers that are left."""
 
 
-def kind(suite: Suite) -> Kind:
+def kind(suite: Suite) -> Layout:
     """The layout that belongs to a suite of this form."""
     if suite.setting == "base-to-new":
         return "base-to-new"
