@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import gc
 import math
 import os
 import signal
@@ -1181,4 +1182,5 @@ def tune_command(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
+    gc.freeze()  # every measurement collects garbage, of which what the imports have made holds none
     sys.exit(main())

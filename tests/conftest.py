@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis  # noqa: F401  its plug-ins look for who refers to what, and do not find what is frozen below
 import pytest
 import torch
 
@@ -74,3 +76,9 @@ def bucket() -> Iterator[str]:
         server.stop()
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def pytest_collection_finish() -> None:
+    """What the imports have made is not looked through again by every measurement's garbage collection."""
+    gc.collect()
+    gc.freeze()

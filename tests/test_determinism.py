@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,15 +24,6 @@ from benchmarks import determinism
 FORMS = list(METHODS.values())
 TOLERANCE = 1e-3
 """Of a logit in float32 that is computed together with others or alone; logits span 10 and more."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def settled() -> Iterator[None]:
-    """What is loaded already needs no look of the collector before each of some hundred measurements."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -55,15 +53,6 @@ REASONS = {
     "convnext": "this backbone's is a ConvNeXt",
     "mobileclip": "this backbone's is a FastVit",
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def settled() -> Iterator[None]:
-    """What is loaded already needs no look of the collector before each of a hundred measurements."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

@@ -6,6 +6,7 @@ A process that dies, or takes too long, costs the work that it had: the runner g
 from __future__ import annotations
 
 import faulthandler
+import gc
 import multiprocessing
 import os
 import pickle
@@ -158,6 +159,7 @@ class _Worker:
 def _serve(pipe: Any, setup: Setup, limit: float | None, last_words: Path) -> None:
     """What a worker's process does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that plans, which ends this one
+    gc.freeze()  # as the command line does
     threading.Thread(target=_die_with_parent, daemon=True).start()
     if setup.threads is not None:
         torch.set_num_threads(setup.threads)
