@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bench import records
@@ -118,3 +122,28 @@ def test_a_mistake_in_a_worker_is_told_as_in_this_process(tmp_path: Path, capsys
     code = main([*words, "--cell-timeout", "60", "--cache-limit", "0.000001"])
     assert code == 2
     assert capsys.readouterr().err.count("--cache-limit") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)], ids=["Ctrl-C", "a kill"])
+def test_the_processes_end_with_the_one_that_plans_however_it_ends(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    plugin = tmp_path / "trouble.py"
+    plugin.write_text(PLUGIN)
+    words = ["--suite", "smoke", "--methods", "sleeps", "--plugin", str(plugin), "--results", str(tmp_path / "results")]
+    with subprocess.Popen([sys.executable, "-m", "bench", "run", *words, "--jobs", "2"], stderr=subprocess.PIPE) as run:
+        while len(list(tmp_path.glob("results/cells/*/cell.json"))) < 2:  # then one process waits, the other hangs
+            assert run.poll() is None
+            time.sleep(0.1)
+        workers = psutil.Process(run.pid).children(recursive=True)
+        assert len(workers) >= 2
+        run.send_signal(number)
+        assert run.wait(60) == code
+        psutil.wait_procs(workers, timeout=60)
+        assert not any(worker.is_running() for worker in workers)
+        assert run.stderr is not None
+        told = run.stderr.read().decode()
+    assert "Traceback" not in told
+    if number == signal.SIGINT:
+        assert "2 of 4 cells are done and stored" in " ".join(told.split())
