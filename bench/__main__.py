@@ -44,6 +44,7 @@ from bench import (
 )
 from bench.api import METHODS, SETTINGS, Form, Part, Record, Suite, UserError, nearest
 from bench.backbone.text import CHUNK
+from bench.engines import slurm
 from bench.engines.local import Local
 from bench.engines.setup import Setup, share_of_threads
 from bench.faults import point
@@ -66,6 +67,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """
     errors = Console(stderr=True, soft_wrap=True)
     args = parser().parse_args(words)
+    args.words = sys.argv[1:] if words is None else list(words)
     args.standing = standing = Standing()
     with interrupts.heeded(standing.said_at_once) as heed:
         try:
@@ -94,14 +96,17 @@ def main(words: Sequence[str] | None = None) -> int:
 class Standing:
     """How far a run has come, for whoever interrupts it.
 
-    total: of the cells that are planned so far; doing: what each process is at.
+    total: of the cells that are planned so far; doing: what each process is at; jobs: what goes on without this one.
     """
 
     done: int = 0
     total: int = 0
     doing: dict[int, str] = field(default_factory=dict)
+    jobs: str = ""
 
     def __str__(self) -> str:
+        if self.jobs:
+            return f"no longer waited for: {self.jobs}. When they have ended the same command makes the table."
         told = "interrupted: what was finished is stored whole"
         if self.total:
             told = f"interrupted: {self.done} of {self.total} cells are done and stored"
@@ -155,9 +160,9 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument(
         "--executor",
-        choices=["local", "ray"],
+        choices=["local", "ray", "submitit"],
         default="local",
-        help="where cells are made: processes of this machine, or a Ray cluster (default: local)",
+        help="where cells are made: processes of this machine, a Ray cluster, or jobs of SLURM (default: local)",
     )
     run.add_argument(
         "--ray-address",
@@ -168,6 +173,20 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--ray-threads", type=count, default=1, metavar="N", help="processors of a task on the cluster (default: 1)"
     )
+    run.add_argument(
+        "--shards",
+        type=count,
+        metavar="N",
+        help=f"jobs of SLURM, a share of the cells each (default: one for each fit, {slurm.MOST} at most)",
+    )
+    run.add_argument(
+        "--slurm",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help=f"what each job asks for; repeatable; of {', '.join(slurm.KEYS)}",
+    )
+    run.add_argument("--detach", action="store_true", help="submit the jobs of SLURM and do not wait for them")
     run.add_argument(
         "--cell-timeout",
         type=amount,
@@ -512,6 +531,7 @@ def run_command(args: argparse.Namespace) -> int:
     changed, variants = settings(args.set, wanted), sweeps(args.sweep, wanted)
     writable(args.results)
     console, ran, names, planned = Console(), Outcome(), dict.fromkeys(form.name for form in wanted), 0
+    asked_of_slurm, for_jobs = slurm_options(args), Share()
     for model in models(args, suite):
         with bars(args.standing) as observer:
             setup, on = make_setup(args, suite, model)
@@ -535,7 +555,12 @@ def run_command(args: argparse.Namespace) -> int:
                 }
                 chosen_by[form.name] = next(who for who, spoke in said.items() if spoke)
             cells = shard(plan(on, forms, chosen_by), *args.shard)
-            if not args.dry_run:
+            if args.executor == "submitit":
+                groups, made = runner.missing(cells)
+                for_jobs.fits += len(groups)
+                for_jobs.ids += [runner.cell_id(cell) for cell in cells]
+                ran.found += len(made)
+            elif not args.dry_run:
                 with engine(args, setup, observer) as processes:
                     if processes is not None:
                         encodings.first(runner, cells, processes, args.fresh)
@@ -548,6 +573,19 @@ def run_command(args: argparse.Namespace) -> int:
     if args.dry_run:
         console.print(f"{planned} cells; nothing was run.", highlight=False)
         return 0
+    lost: list[slurm.Lost] = []
+    if for_jobs.fits:
+        jobs = slurm.submit(args.words, args.shards or min(for_jobs.fits, slurm.MOST), args.results, asked_of_slurm)
+        args.standing.jobs = str(jobs)
+        if args.detach:
+            console.print(f"submitted: {jobs}.", markup=False, highlight=False, soft_wrap=True)
+            return 0
+        with bars(args.standing) as observer:
+            lost = jobs.wait(for_jobs.ids, args.results, observer.cell)
+        args.standing.jobs = ""
+    if for_jobs.ids:
+        there = {record.id: record for record in records.scan(args.results).records}
+        ran.records = [there[id_] for id_ in for_jobs.ids if id_ in there]
     finished = [report.reduced(whole(args.results, record)) for record in ran.records]
     for board in report.leaderboards(on, finished, list(names)):
         report.show(board, console)
@@ -557,10 +595,38 @@ def run_command(args: argparse.Namespace) -> int:
     if args.store is not None:
         args.store.store_tables()
         kept = f"{args.store.url}/cells"
-    console.print(f"{planned} cells in {kept}: {ran.found} found, {planned - ran.found} run.", highlight=False)
+    console.print(f"{planned} cells in {kept}: {ran.found} found, {len(ran.records) - ran.found} run.", highlight=False)
     for record in ran.failed:
         console.print(f"failed: {record.title} on {record.task.name}, seed {record.seed}: {record.error}", markup=False)
-    return 1 if ran.failed else 0
+    for job in lost:
+        said = f"shard {job.shard} did not come to its end ({job.reason}): its log is {job.log}."
+        console.print(said, style="bold red", markup=False, highlight=False, soft_wrap=True)
+    if len(ran.records) < planned:
+        said = f"{planned - len(ran.records)} cells are missing: the same command submits what is left."
+        console.print(said, markup=False, highlight=False, soft_wrap=True)
+    return 1 if ran.failed or len(ran.records) < planned else 0
+
+
+@dataclass
+class Share:
+    """What jobs are to make: the ids of all cells of the plan, and how many fits of it are missing."""
+
+    ids: list[str] = field(default_factory=list)
+    fits: int = 0
+
+
+def slurm_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What `--slurm` asks for; UserError where options do not go together."""
+    if args.executor != "submitit":
+        return {}
+    for there, option, reason in (
+        (args.shard != (1, 1), "--shard", "its jobs are the shards, as many as --shards names"),
+        (args.fresh, "--fresh", "a job that is submitted again would begin anew; name another folder by --results"),
+        (args.store is not None, "--results at a URL", "its jobs need a folder that all machines see"),
+    ):
+        if there:
+            raise UserError(f"--executor submitit does not go with {option}: {reason}.")
+    return slurm.options(args.slurm)
 
 
 def protocol(args: argparse.Namespace) -> str:
