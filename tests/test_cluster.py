@@ -6,13 +6,16 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from bench import records
 from bench.__main__ import main
+from bench.api import METHODS, UserError
+from bench.engines.cluster import resources
 
 ray = pytest.importorskip("ray", reason="pip install .[ray]")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
@@ -79,6 +82,31 @@ def test_three_nodes_with_an_object_store_make_the_cells_of_a_local_run_byte_for
     assert main(["report", "--suite", "smoke", "--format", "md", "--results", f"{bucket}/results"]) == 0
     (mirror,) = (path for path in (tmp_path / "elsewhere").iterdir() if (path / "cells").is_dir())
     assert predictions(mirror) == here
+
+
+@pytest.mark.parametrize(
+    ("name", "cuda", "needed"),
+    [
+        ("zero-shot", False, {"num_cpus": 2, "num_gpus": 0, "memory": 2**30}),
+        ("zero-shot", True, {"num_cpus": 2, "num_gpus": 0.25, "memory": 2**30}),
+        ("ft", True, {"num_cpus": 2, "num_gpus": 1.0, "memory": 4 * 2**30}),
+    ],
+)
+def test_a_task_asks_for_what_its_method_needs(name: str, cuda: bool, needed: dict[str, float]) -> None:
+    assert resources(METHODS[name], cuda, threads=2) == needed
+
+
+def test_a_method_may_declare_what_it_needs_and_is_told_of_a_word_that_does_not_count() -> None:
+    @dataclass(frozen=True)
+    class Hungry:
+        needs: ClassVar[frozenset[str]] = frozenset({"features"})
+        resources: ClassVar[dict[str, float]] = {"gpus": 2, "memory_gib": 8}
+
+    form = replace(METHODS["lp"], method=Hungry())  # type: ignore[arg-type]
+    assert resources(form, True, 1) == {"num_cpus": 1, "num_gpus": 2, "memory": 8 * 2**30}
+    Hungry.resources = {"memory": 8}
+    with pytest.raises(UserError, match="declares the resource 'memory': use cpus, gpus or memory_gib"):
+        resources(form, True, 1)
 
 
 def test_where_no_cluster_answers_one_sentence_says_how_to_start_one(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import pickle
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -33,7 +34,7 @@ def resources(form: Form, cuda: bool, threads: int) -> dict[str, float]:
     """What Ray is to keep free for a fit of this form: processors, GPUs, bytes of memory.
 
     A method may declare `resources`, any of {"cpus": 2, "gpus": 0.5, "memory_gib": 8}. Else a method that sees pixels
-    has a GPU for itself and one on features shares it with three others; memory as measured for the largest of them.
+    has a GPU for itself and 4 GiB, and one on features shares a GPU with three others and has 1 GiB.
     """
     heavy = "pixels" in form.method.needs
     declared: Mapping[str, float] = getattr(form.method, "resources", {})
@@ -77,6 +78,7 @@ class Cluster:
         self.ray = _imported()
         self.setup, self.limit = setup, limit
         self._tasks: dict[int, _Task] = {}
+        self._told: list[Mapping[str, float]] = []
         try:
             self.ray.init(
                 address=None if address == "local" else address,
@@ -115,7 +117,19 @@ class Cluster:
     def _submitted(self, work: Work) -> Any:
         form = (work[0][0] if isinstance(work, list) else work.cell).form
         needed = resources(form, self.cuda, self.setup.threads or 1)
+        self._look_for(needed)
         return self._remote.options(**needed).remote(self._setup, pickle.dumps(work))
+
+    def _look_for(self, needed: Mapping[str, float]) -> None:
+        """Say once where no node has what is needed: one may be on its way, but Ray would wait for ever in silence."""
+        kinds = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
+        if needed in self._told:
+            return
+        nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+        if not any(all(node.get(kinds[name], 0) >= amount for name, amount in needed.items()) for node in nodes):
+            self._told.append(needed)
+            wanted = f"{needed['num_cpus']:g} CPUs, {needed['num_gpus']:g} GPUs, {needed['memory'] / GIB:g} GiB"
+            print(f"ray: no node has {wanted} as a task needs; waiting for one to join.", file=sys.stderr)
 
     def next(self) -> tuple[int, Record | Lost | None]:
         """The next event of any task. UserError where one says so: it would be the same in all."""
