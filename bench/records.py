@@ -356,12 +356,12 @@ def places(root: str | Path) -> list[Path]:
 
 
 def scan(root: str | Path, predictions: bool = False) -> Scan:
-    """Every cell below `root`, sorted by name."""
+    """Every cell below `root`, sorted by name. UserError where one is of a newer schema."""
     records, warnings = [], []
     for path in places(root):
         try:
             records.append(load(path, predictions))
-        except UserError as error:
+        except Damaged as error:
             warnings.append(str(error))
     return Scan(records, warnings)
 

@@ -30,13 +30,17 @@ from pathlib import Path
 
 import numpy as np
 from scipy import stats as scipy_stats
+from torch.multiprocessing import reductions
 
 from bench.__main__ import main as bench
 
 METHODS = "clip-adapter,rada-ttt,tpt,rada-dagger"
 """Few-shot, at test time, and both; zero-shot and the means of views come with them."""
-TRIM = getattr(ctypes.CDLL(None), "malloc_trim", lambda pad: 0)
+LIBC = ctypes.CDLL(None)
+TRIM = getattr(LIBC, "malloc_trim", lambda pad: 0)
 """glibc's: what was freed goes back to the kernel. What it holds of that differs by MiB from round to round."""
+PR_SET_THP_DISABLE = 41
+"""No huge pages for this process: the kernel fills them up when it likes, 2 MiB at once."""
 TEN = 10
 """Rounds to one average; as many at the start are left out, and the first of each has an empty cache."""
 
@@ -73,6 +77,7 @@ def held(seconds: float = 0.0) -> Held:
     """What this process holds once nothing is left to collect."""
     while gc.collect():
         pass
+    reductions.shared_cache.free_dead_references()  # which torch does itself once there are 128
     TRIM(0)
     rollup = Path("/proc/self/smaps_rollup").read_text().splitlines()
     memory = next(int(line.split()[1]) for line in rollup if line.startswith("Anonymous:"))
@@ -157,6 +162,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round's counts there")
     args = parser.parse_args()
     found: list[Held] = []
+    LIBC.prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
     with tempfile.TemporaryDirectory() as folder:
         for one in rounds(args.rounds, smoke(args.methods, Path(folder, "cache"))):
             found.append(one)

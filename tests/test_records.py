@@ -261,10 +261,10 @@ def test_a_cell_of_a_newer_version_is_refused_and_kept(tmp_path):
         lambda: records.load(path),
         lambda: records.find(tmp_path, "0123456789abcdef"),
         lambda: records.save(a_record(), tmp_path),
+        lambda: records.scan(tmp_path),
     ):
         with pytest.raises(UserError, match=rf"written by a newer version \(schema {SCHEMA + 1}, this one reads up to"):
             action()
-    assert len(records.scan(tmp_path).warnings) == 1
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 

@@ -23,6 +23,7 @@ QUESTION: Mapping[str, str] = {
     "val data": "chose by other val data",
 }
 """Fields of what was asked -> what is said of a row that differs in it, before "than" and another row."""
+PLATFORM = ("device", "gpu", "processor", "threads", "python")
 MODEL: Mapping[str, str] = {"precision": "ran in another precision", "weights": "has other weights"}
 """Likewise of the model, where two rows are said to be on the same one."""
 
@@ -37,6 +38,21 @@ def other_model(a: Record, b: Record) -> str:
     if a.backbone != b.backbone:
         return ""
     return next((name for name in MODEL if made_by(a)[name] != made_by(b)[name]), "")
+
+
+def made_otherwise(a: Record, b: Record) -> dict[str, tuple[Any, Any]]:
+    """In what two rows differ that may be compared all the same: field -> both values.
+
+    The code, of one method; weights and precision, on one backbone; views, where both have some; what can change a
+    rounding. What only one of them knows is no difference.
+    """
+    fields = ["code"] * (a.method == b.method) + ["weights", "precision"] * (a.backbone == b.backbone)
+    mine, theirs = ({**made_by(r), **{name: r.provenance.get(name) for name in PLATFORM}} for r in (a, b))
+    fields += ["views"] * bool(mine["views"] and theirs["views"])
+    packages = [r.provenance.get("packages") or {} for r in (a, b)]
+    pairs = {name: (mine[name], theirs[name]) for name in (*fields, *PLATFORM)}
+    pairs |= {name: (packages[0][name], packages[1].get(name)) for name in packages[0]}
+    return {name: pair for name, pair in pairs.items() if None not in pair and pair[0] != pair[1]}
 
 
 def other_question(a: Cell, b: Cell) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bench import cards, stats
 from bench.api import Suite, Task, UserError, nearest
+from bench.report.alike import made_otherwise
 from bench.report.cells import Cell
 from bench.report.entries import Maker, Measure
 from bench.report.footer import by_chance
@@ -195,6 +196,9 @@ def _footer(
             letter,
             f"{letter}: {name}, on {run.newest.backbone}, seeds {', '.join(map(str, run.seeds))}{left}{alone}.",
         )
+    unlike = [f"{name} {mine} and {theirs}" for name, (mine, theirs) in made_otherwise(a.newest, b.newest).items()]
+    if unlike:
+        yield "made otherwise", f"A and B differ in: {', '.join(unlike)}."
     yield (
         "difference",
         "A - B in points with half of its 95 % interval, paired on images and seeds. p: two-sided, by McNemar's exact "
