@@ -30,6 +30,7 @@ from bench import (
     encodings,
     figures,
     gate,
+    index,
     interrupts,
     page,
     plugins,
@@ -42,7 +43,7 @@ from bench import (
     stats,
     tune,
 )
-from bench.api import METHODS, SETTINGS, Form, Part, Record, Suite, UserError, nearest
+from bench.api import METHODS, SETTINGS, Form, Part, Suite, UserError, nearest
 from bench.backbone.text import CHUNK
 from bench.engines import slurm
 from bench.engines.local import Local
@@ -565,7 +566,8 @@ def run_command(args: argparse.Namespace) -> int:
                     if processes is not None:
                         encodings.first(runner, cells, processes, args.fresh)
                     outcome = runner.run(cells, args.fresh, processes)
-                ran.records += outcome.records
+                ran.places += outcome.places
+                ran.failed += outcome.failed
                 ran.found += outcome.found
         planned += len(cells)
         if args.dry_run:
@@ -584,9 +586,11 @@ def run_command(args: argparse.Namespace) -> int:
             lost = jobs.wait(for_jobs.ids, args.results, observer.cell)
         args.standing.jobs = ""
     if for_jobs.ids:
-        there = {record.id: record for record in records.scan(args.results).records}
-        ran.records = [there[id_] for id_ in for_jobs.ids if id_ in there]
-    finished = [report.reduced(whole(args.results, record)) for record in ran.records]
+        there = {known.id: known for known in index.known(args.results)}
+        made = [there[id_] for id_ in for_jobs.ids if id_ in there]
+        ran.places = [known.place for known in made]
+        ran.failed = [records.load(known.place) for known in made if known.status == "failed"]
+    finished = map(report.reduced, ran.records)
     for board in report.leaderboards(on, finished, list(names)):
         report.show(board, console)
         for path in report.write(board, args.results):
@@ -595,16 +599,16 @@ def run_command(args: argparse.Namespace) -> int:
     if args.store is not None:
         args.store.store_tables()
         kept = f"{args.store.url}/cells"
-    console.print(f"{planned} cells in {kept}: {ran.found} found, {len(ran.records) - ran.found} run.", highlight=False)
+    console.print(f"{planned} cells in {kept}: {ran.found} found, {len(ran.places) - ran.found} run.", highlight=False)
     for record in ran.failed:
         console.print(f"failed: {record.title} on {record.task.name}, seed {record.seed}: {record.error}", markup=False)
     for job in lost:
         said = f"shard {job.shard} did not come to its end ({job.reason}): its log is {job.log}."
         console.print(said, style="bold red", markup=False, highlight=False, soft_wrap=True)
-    if len(ran.records) < planned:
-        said = f"{planned - len(ran.records)} cells are missing: the same command submits what is left."
+    if len(ran.places) < planned:
+        said = f"{planned - len(ran.places)} cells are missing: the same command submits what is left."
         console.print(said, markup=False, highlight=False, soft_wrap=True)
-    return 1 if ran.failed or len(ran.records) < planned else 0
+    return 1 if ran.failed or len(ran.places) < planned else 0
 
 
 @dataclass
@@ -636,13 +640,6 @@ def protocol(args: argparse.Namespace) -> str:
     if not args.suite and not args.images:
         raise UserError("--suite is missing: name a protocol, see `python -m bench list suites`.")
     return args.suite or "few-shot"
-
-
-def whole(results: Path, record: Record) -> Record:
-    """The record with its predictions, read back where the runner left them on disk."""
-    if record.status != "done" or record.prediction is not None:
-        return record
-    return records.find(results, record.id, predictions=True) or record
 
 
 def narrowed(suite: Suite, args: argparse.Namespace) -> Suite:
@@ -866,7 +863,7 @@ def engine(args: argparse.Namespace, setup: Setup, observer: Observer) -> contex
 
 def dry_run(console: Console, runner: Any, cells: Sequence[Any]) -> None:
     """What would run on a backbone, and what of it is already there."""
-    known = {record.id for record in records.scan(runner.results).records if record.status != "failed"}
+    known = {cell.id for cell in index.known(runner.results) if cell.status != "failed"}
     table = Table("method", "setting", "cells", "already there", "tasks", title=f"on {runner.backbone.name}")
     by_form: dict[str, list[Any]] = {}
     for cell in cells:

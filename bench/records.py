@@ -79,14 +79,28 @@ class Scan(NamedTuple):
 
 def cell_id(content: Mapping[str, Any]) -> str:
     """16 hex digits that name everything that can change a cell's number; the order of the keys does not matter."""
-    text = json.dumps(_plain(content), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return id_of({key: as_json(value) for key, value in content.items()})
+
+
+def as_json(value: Any) -> str:
+    """A part of a cell's content as the id sees it."""
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def id_of(parts: Mapping[str, str]) -> str:
+    """`cell_id` of a content whose values are JSON already: what many cells have in common is written once."""
+    text = ",".join(f"{json.dumps(key)}:{parts[key]}" for key in sorted(parts))
+    return hashlib.sha256(f"{{{text}}}".encode()).hexdigest()[:16]
 
 
 def folder(root: str | Path, record: Record) -> Path:
     """Where this cell is stored."""
-    readable = f"{_safe(record.task.name, 60)}--{_safe(record.method, 40)}--s{record.seed}"
-    return Path(root) / "cells" / f"{readable}--{record.id}"
+    return place(root, record.task, record.method, record.seed, record.id)
+
+
+def place(root: str | Path, task: Task, method: str, seed: int, id: str) -> Path:
+    """Where the cell of that id is stored."""
+    return Path(root) / "cells" / f"{_safe(task.name, 60)}--{_safe(method, 40)}--s{seed}--{id}"
 
 
 def _safe(name: str, length: int) -> str:
@@ -352,7 +366,15 @@ def load(path: str | Path, predictions: bool = True) -> Record:
 
 def places(root: str | Path) -> list[Path]:
     """The folder of every cell below `root`, sorted by name."""
-    return sorted(Path(root, "cells").glob("[!.]*--*"))
+    return [Path(root, "cells", name) for name in names(root)]
+
+
+def names(root: str | Path) -> list[str]:
+    """The names of these folders, sorted."""
+    try:
+        return sorted(name for name in os.listdir(Path(root, "cells")) if name[0] != "." and "--" in name[1:])
+    except OSError:
+        return []
 
 
 def scan(root: str | Path, predictions: bool = False) -> Scan:

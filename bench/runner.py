@@ -20,12 +20,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, ParamSpec, Protocol, TypeVar
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 import numpy as np
 import torch
 
-from bench import cards, claims, interrupts, provenance, readers, records, sampling
+from bench import cards, claims, index, interrupts, provenance, readers, records, sampling
 from bench.api import (
     SCHEMA,
     Batch,
@@ -92,14 +92,33 @@ class Cell:
 
 @dataclass
 class Outcome:
-    """What became of a run: the records of its plan in order, and how many were already there."""
+    """What became of a run: where the cells of its plan are, in order, how many were already there, and what failed."""
 
-    records: list[Record] = field(default_factory=list)
+    places: list[Path] = field(default_factory=list)
     found: int = 0
+    failed: list[Record] = field(default_factory=list)
 
     @property
-    def failed(self) -> list[Record]:
-        return [record for record in self.records if record.status == "failed"]
+    def records(self) -> Sequence[Record]:
+        """The records with their predictions, each read when it is asked for: a hundred thousand fit no memory."""
+        return _Read(self.places)
+
+
+@dataclass(frozen=True)
+class _Read(Sequence[Record]):
+    """Stored cells as a sequence of records that holds none of them."""
+
+    places: Sequence[Path]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, i: int) -> Record: ...
+    @overload
+    def __getitem__(self, i: slice) -> Sequence[Record]: ...
+    def __getitem__(self, i: int | slice) -> Record | Sequence[Record]:
+        return _Read(self.places[i]) if isinstance(i, slice) else records.load(self.places[i])
 
 
 @dataclass
@@ -278,6 +297,8 @@ class Runner:
     checkpoint_every: float = 60.0  # seconds between two checkpoints of a long fit
     on_bad_image: Literal["fail", "skip"] = "fail"  # what is done about a picture that cannot be read
     _codes: dict[type, str] = field(default_factory=dict, repr=False)
+    _forms: dict[int, tuple[Form, dict[str, str]]] = field(default_factory=dict, repr=False)
+    _fits: dict[int, tuple[Form, Form]] = field(default_factory=dict, repr=False)  # a form, and it as it is fitted
 
     @property
     def backbone(self) -> OpenClip | Stored:
@@ -289,7 +310,7 @@ class Runner:
         The engine (None: this process) makes the fits that are missing. What another run on the same folder is making
         is left for the end, and made here if that one did not finish it.
         """
-        outcome = Outcome()
+        outcome, failed = Outcome(), dict[Cell, Record]()
         groups, made = self.missing(cells, fresh)
         self._tidy(groups, made)
         outcome.found = len(made)
@@ -297,8 +318,10 @@ class Runner:
 
         def store(cell: Cell, record: Record) -> None:
             with interrupts.held():  # so that an interrupted run counts this cell
-                self.stored(records.save(record, self.results, replace=fresh))
-                made[cell] = record
+                made[cell] = records.save(record, self.results, replace=fresh)
+                self.stored(made[cell])
+                if record.status == "failed":
+                    failed[cell] = record
                 said = f"{record.title} on {record.task.name}, seed {record.seed}"
                 self.observer.cell(len(made), len(cells), said)
 
@@ -343,8 +366,9 @@ class Runner:
                     begin(elsewhere.popleft(), wait=True)
                 if underway:
                     go_on()
-        outcome.records = [made[cell] for cell in cells]
-        lost = [record for record in outcome.records if not records.folder(self.results, record).is_dir()]
+        outcome.places = [made[cell] for cell in cells]
+        outcome.failed = [failed[cell] for cell in cells if cell in failed]
+        lost = [place for place in outcome.places if not place.is_dir()]
         if lost:
             raise UserError(
                 f"{len(lost)} of {len(made)} finished cells have gone from {self.results / 'cells'} during the run, as "
@@ -352,11 +376,11 @@ class Runner:
             )
         return outcome
 
-    def missing(self, cells: Sequence[Cell], fresh: bool = False) -> tuple[list[Group], dict[Cell, Record]]:
-        """The cells that are to be made, those of one fit together, and the records of the others."""
-        made: dict[Cell, Record] = {}
+    def missing(self, cells: Sequence[Cell], fresh: bool = False) -> tuple[list[Group], dict[Cell, Path]]:
+        """The cells that are to be made, those of one fit together, and the folders of the others."""
+        made: dict[Cell, Path] = {}
         groups: dict[tuple, Group] = {}
-        known = {} if fresh else {r.id: r for r in records.scan(self.results).records if r.status != "failed"}
+        known = {} if fresh else {k.id: k.place for k in index.known(self.results) if k.status != "failed"}
         for cell in cells:
             id_ = self.cell_id(cell)
             if id_ in known:
@@ -383,28 +407,47 @@ class Runner:
         """What a run claims whose next fit is this cell's."""
         return id_ if cell.task.train is None else self.fit_id(cell)
 
-    def _stored(self, group: Sequence[tuple[Cell, str]]) -> dict[Cell, Record]:
+    def _stored(self, group: Sequence[tuple[Cell, str]]) -> dict[Cell, Path]:
         """The cells that another run has finished since this one looked."""
-        found = {cell: records.find(self.results, id_) for cell, id_ in group}
-        return {cell: record for cell, record in found.items() if record is not None and record.status != "failed"}
+        found = {}
+        for cell, id_ in group:
+            place = records.place(self.results, cell.task, cell.form.name, cell.seed, id_)
+            with contextlib.suppress(records.Damaged):
+                if records.load(place, predictions=False).status != "failed":
+                    found[cell] = place
+        return found
 
     def cell_id(self, cell: Cell) -> str:
         """Hash of all that can change the cell's number."""
-        return records.cell_id(
+        return records.id_of(
             {
-                "schema": SCHEMA,
-                "method": cell.form.name,
-                "fields": cell.form.hyper_parameters(),
-                "code": self._code(cell.form),
-                "task": {f.name: getattr(cell.task, f.name) for f in fields(cell.task) if f.name != "among"},
-                **self._among(cell.task),
-                **self._content(cell),
-                "seed": cell.seed,
-                "views": self.views if "views" in cell.form.method.needs else 0,
-                "backbone": self.backbone.fingerprint,
-                "precision": self.backbone.precision,
+                **self._form_said(cell.form),
+                **self._task_said(cell.task, cell.seed),
+                "schema": records.as_json(SCHEMA),
+                "views": records.as_json(self.views if "views" in cell.form.method.needs else 0),
+                "backbone": records.as_json(self.backbone.fingerprint),
+                "precision": records.as_json(self.backbone.precision),
             }
         )
+
+    def _form_said(self, form: Form) -> Mapping[str, str]:
+        """A form's part of an id; kept by the object, since fields that are equal may be written apart (1 and 1.0)."""
+        known = self._forms.get(id(form))
+        if known is None:
+            content = {"method": form.name, "fields": form.hyper_parameters(), "code": self._code(form)}
+            known = self._forms[id(form)] = form, {key: records.as_json(value) for key, value in content.items()}
+        return known[1]
+
+    @_remembered
+    def _task_said(self, task: Task, seed: int) -> Mapping[str, str]:
+        """The part of an id that all methods have in common which answer this task with this seed."""
+        content = {
+            "task": {f.name: getattr(task, f.name) for f in fields(task) if f.name != "among"},
+            **self._among(task),
+            **self._content(task, seed),
+            "seed": seed,
+        }
+        return {key: records.as_json(value) for key, value in content.items()}
 
     def _among(self, task: Task) -> dict[str, Any]:
         """The classes among which the answer is sought, where they are not those of the test."""
@@ -417,18 +460,18 @@ class Runner:
             self._codes[kind] = code_hash(form)
         return self._codes[kind]
 
-    def _content(self, cell: Cell) -> dict[str, Any]:
-        """The texts and pictures that the cell is given: templates, hashes of the test, training and few val rows."""
-        parts = [part for part in (cell.task.test, cell.task.train) if part is not None]
+    def _content(self, task: Task, seed: int) -> dict[str, Any]:
+        """The texts and pictures that a cell is given: templates, hashes of the test, training and few val rows."""
+        parts = [part for part in (task.test, task.train) if part is not None]
         return {
             "templates": [self._card(part.dataset).templates for part in parts],
-            "data": [rows_hash(rows) for rows in self._rows(cell)],
+            "data": [rows_hash(rows) for rows in self._rows(task, seed)],
         }
 
-    def _rows(self, cell: Cell) -> list[Rows]:
+    def _rows(self, task: Task, seed: int) -> list[Rows]:
         """The test, training and few validation rows of a cell, as far as it has them."""
-        support = () if cell.task.train is None else self._support_rows(cell.task, cell.seed)
-        return [rows for rows in (self._test_rows(cell.task), *support) if rows is not None]
+        support = () if task.train is None else self._support_rows(task, seed)
+        return [rows for rows in (self._test_rows(task), *support) if rows is not None]
 
     def group(self, group: Group, begin: Callable[[str], None] = lambda id: None) -> Iterator[Record]:
         """The cells of one fit, one after the other. begin: told "" before the fit, a cell's id before its answer."""
@@ -524,7 +567,9 @@ class Runner:
         """Hash of all that a fit's outcome depends on: the cell's, but for what is asked afterwards."""
         assert cell.task.train is not None
         task = replace(cell.task, test=cell.task.train, limit=None)
-        return self.cell_id(replace(cell, task=task, form=replace(cell.form, method=as_fitted(cell.form.method))))
+        if id(cell.form) not in self._fits:
+            self._fits[id(cell.form)] = cell.form, replace(cell.form, method=as_fitted(cell.form.method))
+        return self.cell_id(replace(cell, task=task, form=self._fits[id(cell.form)][1]))
 
     def _answer(self, cell: Cell, id_: str, fitted: Fitted) -> Record:
         method, task = cell.form.method, cell.task
@@ -599,7 +644,7 @@ class Runner:
 
     def _record(self, cell: Cell, id_: str, cost: Cost, cached: Mapping[str, bool]) -> Record:
         """The record of a cell that is done, but for its answers. cached: whether the cache had what was encoded."""
-        form, content = cell.form, self._content(cell)
+        form, content = cell.form, self._content(cell.task, cell.seed)
         return Record(
             id=id_,
             status="done",
@@ -633,7 +678,9 @@ class Runner:
                 "streams": streams(cell),
                 "templates": records.cell_id({"templates": content["templates"]}),
                 "data": dict(zip(("test", "train", "val"), content["data"], strict=False)),
-                "skipped": dict(zip(("test", "train", "val"), (r.skipped for r in self._rows(cell)), strict=False)),
+                "skipped": dict(
+                    zip(("test", "train", "val"), (r.skipped for r in self._rows(cell.task, cell.seed)), strict=False)
+                ),
                 "cached": dict(cached),
                 "method": form.origin or provenance.own(),
                 "command": provenance.redacted(self.command),
