@@ -26,7 +26,7 @@ from open_clip.model import CLIP
 from open_clip.pos_embed import get_2d_sincos_pos_embed
 from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transformer import VisionTransformer
-from safetensors.torch import load_file
+from safetensors.torch import load as unpack
 from safetensors.torch import save as pack
 from torch import Tensor
 
@@ -105,12 +105,13 @@ def save(net: CLIP, path: Path) -> str:
 
 def load(name: str = RESNET, path: Path | None = None) -> CLIP:
     """The trained model in float32 and eval mode. Without a path: the repository's, checked against its record."""
-    if path is None:
-        path = folder(name) / "weights.safetensors"
-        if not path.exists():
-            raise FileNotFoundError(f"{path.name} is missing: `python -m bench pretrain --backbone {name}` makes it")
-        expected = record(name)["sha256"]
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    checked = path is None
+    path = path or folder(name) / "weights.safetensors"
+    if checked and not path.exists():
+        raise FileNotFoundError(f"{path.name} is missing: `python -m bench pretrain --backbone {name}` makes it")
+    content = path.read_bytes()
+    if checked:
+        expected, found = record(name)["sha256"], hashlib.sha256(content).hexdigest()
         if found != expected:
             raise DamagedWeights(
                 f"{path.name} is damaged: its sha256 begins with {found[:12]}, expected {expected[:12]}; "
@@ -118,7 +119,8 @@ def load(name: str = RESNET, path: Path | None = None) -> CLIP:
             )
     with torch.random.fork_rng(devices=[]):  # building draws weights that are overwritten at once
         net = model(name)
-    weights = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
+    # of bytes: safetensors 0.8 keeps some memory for good of every tensor that it reads from a file
+    weights = {k: v.float() if v.is_floating_point() else v for k, v in unpack(content).items()}
     try:
         missing, unexpected = net.load_state_dict(weights, strict=False)
     except RuntimeError as error:  # a tensor of another shape
