@@ -6,11 +6,12 @@ import argparse
 import ast
 import contextlib
 import gc
+import json
 import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -33,6 +34,7 @@ from bench import (
     index,
     interrupts,
     page,
+    planning,
     plugins,
     provenance,
     readers,
@@ -50,7 +52,7 @@ from bench.engines.local import Local
 from bench.engines.setup import Setup, share_of_threads
 from bench.faults import point
 from bench.progress import progress
-from bench.runner import Observer, Outcome, plan, shard
+from bench.runner import Cell, Observer, Outcome, Runner, plan, shard
 from bench.store import is_url, open_store
 
 REFERENCE = "zero-shot"
@@ -129,29 +131,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="run methods on a suite and print the leaderboard")
-    run.add_argument(
-        "--methods", default="all", metavar="NAMES", help="families or forms, comma-separated (default: all)"
-    )
-    run.add_argument("--suite", metavar="NAME", help="a protocol; see `list suites` (with --images: few-shot)")
-    run.add_argument("--seeds", type=replicates, metavar="N", help="replicates 1..N, for training and for views alike")
-    run.add_argument("--shots", metavar="K[,K]", help="labelled pictures a class, instead of the suite's")
-    run.add_argument(
-        "--set", action="append", default=[], metavar="NAME.FIELD=VALUE", help="a hyper-parameter of a form or family"
-    )
-    run.add_argument(
-        "--sweep",
-        action="append",
-        default=[],
-        metavar="NAME.FIELD=V,V",
-        help="a row for each value of a hyper-parameter; a field that only answers takes no fit of its own",
-    )
-    run.add_argument(
-        "--features", type=Path, metavar="FILE", help="a feature bundle (npz) in place of the suite's data and backbone"
-    )
-    run.add_argument("--images", type=Path, metavar="DIR", help=IMAGES)
-    run.add_argument(
-        "--shard", type=part, default=(1, 1), metavar="I/N", help="the I-th of N shares of the cells, fit by fit"
-    )
+    _asked(run)
     run.add_argument(
         "--jobs",
         type=count,
@@ -199,6 +179,20 @@ def parser() -> argparse.ArgumentParser:
     _common(run)
     _plugins(run)
     run.set_defaults(command=run_command)
+
+    ahead = commands.add_parser("plan", help="what a run would take: cells, encodings, operations, hours, disk")
+    _asked(ahead)
+    ahead.add_argument(
+        "--on",
+        default="here",
+        choices=["here", *planning.BACKENDS],
+        help="whose time: of this machine, measured in a second (default), or of a GPU by an assumed rate",
+    )
+    ahead.add_argument("--tflops", type=amount, metavar="X", help="the rate to assume instead, in TFLOP/s")
+    ahead.add_argument("--json", action="store_true", help="print everything as JSON instead")
+    _common(ahead)
+    _plugins(ahead)
+    ahead.set_defaults(command=plan_command)
 
     show = commands.add_parser("report", help="make the tables again from the stored cells")
     show.add_argument("--suite", metavar="NAME[,NAME]", help="default: every suite that there are cells of")
@@ -332,6 +326,35 @@ def parser() -> argparse.ArgumentParser:
     pretrain.add_arguments(train)
     train.set_defaults(command=pretrain.run)
     return top
+
+
+def _asked(command: argparse.ArgumentParser) -> None:
+    """Which cells are meant."""
+    command.add_argument(
+        "--methods", default="all", metavar="NAMES", help="families or forms, comma-separated (default: all)"
+    )
+    command.add_argument("--suite", metavar="NAME", help="a protocol; see `list suites` (with --images: few-shot)")
+    command.add_argument(
+        "--seeds", type=replicates, metavar="N", help="replicates 1..N, for training and for views alike"
+    )
+    command.add_argument("--shots", metavar="K[,K]", help="labelled pictures a class, instead of the suite's")
+    command.add_argument(
+        "--set", action="append", default=[], metavar="NAME.FIELD=VALUE", help="a hyper-parameter of a form or family"
+    )
+    command.add_argument(
+        "--sweep",
+        action="append",
+        default=[],
+        metavar="NAME.FIELD=V,V",
+        help="a row for each value of a hyper-parameter; a field that only answers takes no fit of its own",
+    )
+    command.add_argument(
+        "--features", type=Path, metavar="FILE", help="a feature bundle (npz) in place of the suite's data and backbone"
+    )
+    command.add_argument("--images", type=Path, metavar="DIR", help=IMAGES)
+    command.add_argument(
+        "--shard", type=part, default=(1, 1), metavar="I/N", help="the I-th of N shares of the cells, fit by fit"
+    )
 
 
 def _common(command: argparse.ArgumentParser) -> None:
@@ -541,21 +564,7 @@ def run_command(args: argparse.Namespace) -> int:
                 runner.stored = args.store.cells.push
             for note in runner.backbone.notes:
                 Console(stderr=True).print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
-            choices = tune.chosen(runner.backbone.name)
-            forms, chosen_by = [], {}
-            for form in wanted:
-                user, rows = changed.get(form.name, {}), variants.get(form.name, [{}])
-                recipe = tune.recipe(form, on)
-                own = tune.apply(form, choices).with_fields(**recipe).with_fields(**user)
-                forms += [own.with_fields(**values) for values in rows]
-                said = {
-                    "user": user or rows != [{}],
-                    "validation": form.name in choices,
-                    "suite": recipe,
-                    "fixed": True,
-                }
-                chosen_by[form.name] = next(who for who, spoke in said.items() if spoke)
-            cells = shard(plan(on, forms, chosen_by), *args.shard)
+            cells = cells_on(args, on, runner, wanted, changed, variants)
             if args.executor == "submitit":
                 groups, made = runner.missing(cells)
                 for_jobs.fits += len(groups)
@@ -631,6 +640,83 @@ def slurm_options(args: argparse.Namespace) -> dict[str, Any]:
         if there:
             raise UserError(f"--executor submitit does not go with {option}: {reason}.")
     return slurm.options(args.slurm)
+
+
+def cells_on(
+    args: argparse.Namespace,
+    suite: Suite,
+    runner: Runner,
+    wanted: Sequence[Form],
+    changed: Mapping[str, Mapping[str, Any]],
+    variants: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> list[Cell]:
+    """The cells of the wanted forms on the runner's backbone, with what was chosen for it and by whom."""
+    choices = tune.chosen(runner.backbone.name)
+    forms, chosen_by = [], {}
+    for form in wanted:
+        user, rows = changed.get(form.name, {}), variants.get(form.name, [{}])
+        recipe = tune.recipe(form, suite)
+        own = tune.apply(form, choices).with_fields(**recipe).with_fields(**user)
+        forms += [own.with_fields(**values) for values in rows]
+        said = {
+            "user": user or rows != [{}],
+            "validation": form.name in choices,
+            "suite": recipe,
+            "fixed": True,
+        }
+        chosen_by[form.name] = next(who for who, spoke in said.items() if spoke)
+    return shard(plan(suite, forms, chosen_by), *args.shard)
+
+
+def plan_command(args: argparse.Namespace) -> int:
+    suite = narrowed(cards.suite(protocol(args)), args)
+    if args.images:
+        suite = on_images(suite, args.images, args.methods)
+    wanted = select(args.methods, suite, args.left_out)
+    changed, variants = settings(args.set, wanted), sweeps(args.sweep, wanted)
+    found, console = [], Console()
+    for model in models(args, suite):
+        setup, on = make_setup(args, suite, model)
+        runner = setup.runner()
+        cells = cells_on(args, on, runner, wanted, changed, variants)
+        rate = args.tflops or (planning.here(runner) if args.on == "here" else planning.BACKENDS[args.on])
+        where = f"{args.tflops:g} TFLOP/s" if args.tflops else "this machine" if args.on == "here" else args.on
+        found.append(planning.planned(runner, cells, rate, where))
+    if args.json:
+        print(json.dumps([one.as_json() for one in found], indent=1))
+        return 0
+    for one in found:
+        show_plan(console, one)
+    return 0
+
+
+def show_plan(console: Console, found: planning.Plan) -> None:
+    """The plan as tables, with what is not in its sum."""
+    table = Table("method", "cells", "done", "failed before", "fits to make", "PFLOP of fits", "PFLOP of answers")
+    table.title = f"on {found.backbone}"
+    for line in found.lines:
+        taken = ["-" if value is None else f"{value / 1e15:.3g}" for value in (line.fits, line.answers)]
+        table.add_row(line.title, *map(str, (line.cells, line.done, line.failed, line.to_fit)), *taken)
+    console.print(table)
+    encoded = Table("to encode", "what", "shape", "PFLOP", "size", "in the cache")
+    for one in found.encodings:
+        shape = " x ".join(map(str, one.shape))
+        there = "yes" if one.there else "no"
+        encoded.add_row(one.dataset, one.what, shape, f"{one.operations / 1e15:.3g}", size(one.bytes), there)
+    if found.encodings:
+        console.print(encoded)
+    parts = ", ".join(f"{value / 1e15:.3g} of {name}" for name, value in found.operations.items())
+    console.print(
+        f"To do: {sum(found.operations.values()) / 1e15:.3g} PFLOP ({parts}); {found.seconds / 3600:.3g} hours on "
+        f"{found.on} at {found.tflops:.3g} TFLOP/s, opening pictures and overheads apart; the cache grows by "
+        f"{size(found.bytes)}.",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    for line in found.lines:
+        if line.why:
+            console.print(f"not in the sum: {line.title}: {line.why}.", markup=False, highlight=False, soft_wrap=True)
 
 
 def protocol(args: argparse.Namespace) -> str:

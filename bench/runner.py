@@ -449,6 +449,20 @@ class Runner:
         }
         return {key: records.as_json(value) for key, value in content.items()}
 
+    def test_size(self, cell: Cell) -> tuple[tuple[str, ...], int]:
+        """The classes that the answers are sought among, and to how many pictures."""
+        task = cell.task
+        tied = task.train is not None and not cell.form.method.transfers
+        names = self._classes(task.train if tied and task.train else task.test).names
+        if not tied and task.among is not None:
+            names = readers.listed(self._card(task.among))[0]
+        return names, len(self._test_rows(task).ids)
+
+    def support_size(self, cell: Cell) -> tuple[int, int]:
+        """How many classes and training pictures its fit has."""
+        assert cell.task.train is not None
+        return len(self._classes(cell.task.train)), len(self._support_rows(cell.task, cell.seed)[0].ids)
+
     def _among(self, task: Task) -> dict[str, Any]:
         """The classes among which the answer is sought, where they are not those of the test."""
         return {} if task.among is None else {"among": readers.listed(self._card(task.among))}
