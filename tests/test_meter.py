@@ -80,7 +80,7 @@ def test_memory_that_was_freed_before_the_block_does_not_hide_what_the_block_tak
     with meter(CPU) as measure:
         take()
     assert pinned.nbytes == 64 * 1024
-    assert 28 < measure.memory_mib < 48
+    assert 28 < measure.memory_mib < 32 + 48  # at most, all that was dropped counts as well
 
 
 def test_setting_apart_without_a_meter_does_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -216,9 +217,9 @@ def test_a_cell_that_masks_nothing_keeps_the_id_that_it_had_before_there_were_ma
     runner = Runner(Features(tiny, Cache(tmp_path / "cache")), tmp_path, data)
     form = Form("loudest", "Loudest", "loudest", Loudest())  # type: ignore[arg-type]
     seen = []
-    monkeypatch.setattr("bench.records.cell_id", lambda content: seen.append(content) or "id")
+    monkeypatch.setattr("bench.records.id_of", lambda parts: seen.append(parts) or "id")
     runner.cell_id(Cell(form, Task(Part("few", "test")), 1))
-    assert set(seen[-1]["task"]) == {"test", "train", "shots", "limit"}
+    assert set(json.loads(seen[-1]["task"])) == {"test", "train", "shots", "limit"}
     assert "among" not in seen[-1]
 
 
