@@ -74,13 +74,25 @@ def predictions(folder: Path) -> dict[str, bytes]:
     return {path.parent.name: path.read_bytes() for path in folder.glob("cells/*/predictions.npz")}
 
 
+def runs(word: str, process: psutil.Process) -> bool:
+    """Whether the word stands in the process's command; one that has ended meanwhile has none."""
+    try:
+        return word in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
 def supervisors() -> list[psutil.Process]:
     """The processes of this test that submitit has started for a job's work."""
-    return [
-        process
-        for process in psutil.Process().children(recursive=True)
-        if "submitit.core._submit" in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
-    ]
+    return [child for child in psutil.Process().children(recursive=True) if runs("submitit.core._submit", child)]
+
+
+def works(process: psutil.Process) -> bool:
+    """Whether its harness is at work."""
+    try:
+        return any(runs("bench", child) for child in process.children())
+    except psutil.Error:
+        return False
 
 
 @pytest.mark.slow
@@ -91,11 +103,12 @@ def test_two_shards_one_of_them_preempted_in_a_fit_make_the_bytes_of_a_local_run
     def preempt() -> None:
         while not (plugin.parent / "waits").exists():
             time.sleep(0.05)
-        for process in supervisors():
-            if any("bench" in child.cmdline() for child in process.children()):  # its harness is at work
+        try:
+            for process in filter(works, supervisors()):
                 process.send_signal(signal.SIGUSR2)
                 signalled.append(process.pid)
-        (plugin.parent / "open").touch()
+        finally:
+            (plugin.parent / "open").touch()  # or the fit would wait for ever
 
     scheduler = threading.Thread(target=preempt, daemon=True)
     scheduler.start()
