@@ -548,11 +548,7 @@ def _whole(text: str, low: int, high: int) -> bool:
 
 
 def run_command(args: argparse.Namespace) -> int:
-    suite = narrowed(cards.suite(protocol(args)), args)
-    if args.images:
-        suite = on_images(suite, args.images, args.methods)
-    wanted = select(args.methods, suite, args.left_out)
-    changed, variants = settings(args.set, wanted), sweeps(args.sweep, wanted)
+    suite, wanted, changed, variants = asked_for(args)
     writable(args.results)
     console, ran, names, planned = Console(), Outcome(), dict.fromkeys(form.name for form in wanted), 0
     asked_of_slurm, for_jobs = slurm_options(args), Share()
@@ -642,6 +638,15 @@ def slurm_options(args: argparse.Namespace) -> dict[str, Any]:
     return slurm.options(args.slurm)
 
 
+def asked_for(args: argparse.Namespace) -> tuple[Suite, list[Form], dict[str, Any], dict[str, Any]]:
+    """The suite, the wanted forms, what the user sets of their fields, and their variants."""
+    suite = narrowed(cards.suite(protocol(args)), args)
+    if args.images:
+        suite = on_images(suite, args.images, args.methods)
+    wanted = select(args.methods, suite, args.left_out)
+    return suite, wanted, settings(args.set, wanted), sweeps(args.sweep, wanted)
+
+
 def cells_on(
     args: argparse.Namespace,
     suite: Suite,
@@ -669,11 +674,7 @@ def cells_on(
 
 
 def plan_command(args: argparse.Namespace) -> int:
-    suite = narrowed(cards.suite(protocol(args)), args)
-    if args.images:
-        suite = on_images(suite, args.images, args.methods)
-    wanted = select(args.methods, suite, args.left_out)
-    changed, variants = settings(args.set, wanted), sweeps(args.sweep, wanted)
+    suite, wanted, changed, variants = asked_for(args)
     found, console = [], Console()
     for model in models(args, suite):
         setup, on = make_setup(args, suite, model)
