@@ -159,7 +159,8 @@ class Kernel:
     """Linux's account of the resident set.
 
     A kernel short of memory drops pages of mapped files (libraries above all) whenever it likes. What a block takes
-    must not hide in the hole that they leave, so pages that were lost since the reset count as if they were there.
+    must not hide in the hole that they leave, so pages that were lost since the reset count as if they were there: a
+    block that took less than was lost reads as if it had taken all of that.
     """
 
     how = "CPU peak resident set (kernel, reset per phase)"

@@ -114,7 +114,7 @@ def test_pages_of_files_that_the_kernel_drops_do_not_hide_what_the_block_takes(t
             mapped.madvise(mmap.MADV_DONTNEED)
             own = np.ones(32 * MIB, np.uint8)
             del own
-    assert 28 < measure.memory_mib < 48
+    assert 28 < measure.memory_mib < 56  # the larger of the two, 48, and never their sum, 80
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
