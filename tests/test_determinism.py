@@ -12,9 +12,9 @@ from torch import Tensor
 
 import methods  # noqa: F401
 from bench import cards, records
-from bench.__main__ import select
 from bench.api import METHODS
 from bench.backbone import OpenClip
+from bench.commands.forms import select
 from bench.runner import Cell, Runner, shard
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the benchmarks are in the checkout and in no wheel

@@ -17,8 +17,9 @@ import pytest
 
 import methods  # noqa: F401
 from bench import cards
-from bench.__main__ import main, parsed, select, settings
+from bench.__main__ import main
 from bench.api import METHODS, UserError
+from bench.commands.forms import parsed, select, settings
 
 HERE = Path(__file__).parent.parent
 SMOKE = ("run", "--suite", "smoke", "--methods", "clip-adapter,rada,tpt")

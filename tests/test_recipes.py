@@ -8,8 +8,8 @@ import pytest
 
 import methods  # noqa: F401
 from bench import cards, tune
-from bench.__main__ import sweeps
 from bench.api import METHODS, UserError
+from bench.commands.forms import sweeps
 
 SUITE = cards.suite("finetune")
 
