@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -39,12 +39,13 @@ class Line:
     method: str
     title: str
     setting: str
+    tasks: tuple[str, ...]
     cells: int
     done: int
     failed: int
     to_fit: int
-    fits: float | None
-    answers: float | None
+    fits: float | None = None
+    answers: float | None = None
     why: str = ""
 
 
@@ -94,34 +95,43 @@ class Plan:
         return {**asdict(self), **sums}
 
 
-def planned(runner: Runner, cells: Sequence[Cell], tflops: float, on: str) -> Plan:
-    """The plan of these cells on the runner's backbone; nothing is encoded, fitted or stored."""
-    status = {known.id: known.status for known in index.known(runner.results)}
-    missing = [cell for cell in cells if status.get(runner.cell_id(cell), "failed") == "failed"]
+def counted(runner: Runner, cells: Sequence[Cell], fresh: bool = False) -> tuple[Line, ...]:
+    """The cells of each form, of which nothing is estimated, so that it is quick. fresh: as if none were stored."""
+    return tuple(line for line, _, _ in _shares(runner, cells, fresh))
+
+
+def _shares(runner: Runner, cells: Sequence[Cell], fresh: bool) -> Iterator[tuple[Line, list[Cell], list[Cell]]]:
+    """Each form's line without an estimate, its cells that are to be made, and one cell of each fit among them."""
+    status = {} if fresh else {known.id: known.status for known in index.known(runner.results)}
     by_form: dict[Form, list[Cell]] = {}
     for cell in cells:
         by_form.setdefault(cell.form, []).append(cell)
-    lines = []
     for form, group in by_form.items():
         known = [status.get(runner.cell_id(cell)) for cell in group]
         left = [cell for cell, state in zip(group, known, strict=True) if state in (None, "failed")]
         fits = {(as_fitted(cell.form.method), cell.task.train, cell.task.shots, cell.seed): cell for cell in left}
         learning = [cell for cell in fits.values() if cell.task.train is not None]
-        learnt, answered, why = _taken(runner, form, left, learning) if left else (0.0, 0.0, "")
-        lines.append(
-            Line(
-                form.name,
-                form.title,
-                form.method.setting,
-                len(group),
-                sum(state not in (None, "failed") for state in known),
-                sum(state == "failed" for state in known),
-                len(learning),
-                learnt,
-                answered,
-                why,
-            )
+        line = Line(
+            form.name,
+            form.title,
+            form.method.setting,
+            tuple(dict.fromkeys(cell.task.name for cell in group)),
+            len(group),
+            len(group) - len(left),
+            sum(state == "failed" for state in known),
+            len(learning),
         )
+        yield line, left, learning
+
+
+def planned(runner: Runner, cells: Sequence[Cell], tflops: float, on: str) -> Plan:
+    """The plan of these cells on the runner's backbone; nothing is encoded, fitted or stored."""
+    lines, to_make = [], set()
+    for line, left, learning in _shares(runner, cells, fresh=False):
+        learnt, answered, why = _taken(runner, left[0].form, left, learning) if left else (0.0, 0.0, "")
+        lines.append(replace(line, fits=learnt, answers=answered, why=why))
+        to_make.update(left)
+    missing = [cell for cell in cells if cell in to_make]
     cache = runner.features.cache
     image = _image(runner) if missing else 0.0
     wanted = [

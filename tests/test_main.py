@@ -199,6 +199,39 @@ def test_dry_run_says_what_would_run_and_stores_nothing(bundle: Path, tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_dry_run_prints_the_cells_of_the_plan_and_estimates_nothing(
+    smoke, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def table(*words: str) -> tuple[list[str], dict[str, list[str]]]:
+        """The first table that the command prints: the titles of its columns, and its rows by their methods."""
+        assert here(*words, "--suite", "smoke", "--methods", "clip-adapter", "--results", str(smoke[0])) == 0
+        printed = capsys.readouterr().out
+        assert "\ntasks: world-sketch:3, world-noise:3, " in printed
+        head, *rows = ([cell.strip() for cell in re.split("[┃│]", line)[1:-1]] for line in printed.splitlines()
+                       if line.startswith(("┃ method", "│ Zero-shot", "│ CLIP-Adapter")))  # fmt: skip
+        return head, {row[0]: row[1:] for row in rows}
+
+    columns = ["method", "setting", "cells", "done", "failed before", "fits to make"]
+    here("run", *SMOKE[1:], "--results", str(smoke[0]), "--dry-run")
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said == "16 cells; nothing was run. The hours and the disk they would take: `python -m bench plan`."
+    head, rows = table("run", "--dry-run")
+    assert head == columns
+    assert rows == {
+        "Zero-shot CLIP": ["zero-shot", "2", "2", "0", "0"],
+        "CLIP-Adapter": ["few-shot", "2", "2", "0", "0"],
+    }
+    assert table("run", "--dry-run", "--fresh")[1] == {
+        "Zero-shot CLIP": ["zero-shot", "2", "0", "0", "0"],
+        "CLIP-Adapter": ["few-shot", "2", "0", "0", "1"],
+    }
+    head, planned = table("plan", "--on", "H100")
+    assert head == [*columns, "PFLOP of fits", "PFLOP of answers"]
+    assert {name: row[:5] for name, row in planned.items()} == rows
+
+
 @pytest.mark.parametrize("what", ["methods", "datasets", "suites", "backbones"])
 def test_list_names_everything_there_is(
     what: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -11,7 +11,7 @@ from rich.table import Table
 from bench import planning
 from bench.commands.asked import asked, make_setup, models
 from bench.commands.options import Commands, add_cells, add_computing, add_plugins, amount
-from bench.commands.tables import size
+from bench.commands.tables import show_lines, size
 
 
 def add(commands: Commands) -> None:
@@ -49,12 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
 def show(console: Console, found: planning.Plan) -> None:
     """The plan as tables, with what is not in its sum."""
-    table = Table("method", "cells", "done", "failed before", "fits to make", "PFLOP of fits", "PFLOP of answers")
-    table.title = f"on {found.backbone}"
-    for line in found.lines:
-        taken = ["-" if value is None else f"{value / 1e15:.3g}" for value in (line.fits, line.answers)]
-        table.add_row(line.title, *map(str, (line.cells, line.done, line.failed, line.to_fit)), *taken)
-    console.print(table)
+    show_lines(console, found.backbone, found.lines, estimated=True)
     encoded = Table("to encode", "what", "shape", "PFLOP", "size", "in the cache")
     for one in found.encodings:
         shape = " x ".join(map(str, one.shape))

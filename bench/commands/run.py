@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from bench import encodings, index, records, report
+from bench import encodings, index, planning, records, report
 from bench.api import UserError
 from bench.commands.asked import asked, make_setup, models, writable
 from bench.commands.options import Commands, add_cells, add_computing, add_plugins, amount, count
 from bench.commands.standing import bars
+from bench.commands.tables import show_lines
 from bench.engines import slurm
 from bench.engines.local import Local
 from bench.engines.setup import Setup, share_of_threads
@@ -80,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
     writable(args.results)
     console, ran, planned = Console(), Outcome(), 0
     options, share = slurm_options(args), Share()
+    counted: dict[str, Sequence[planning.Line]] = {}
     for model in models(args, wanted.suite):
         with bars(args.standing) as observer:
             setup, suite = make_setup(args, wanted.suite, model)
@@ -89,12 +90,15 @@ def run(args: argparse.Namespace) -> int:
             for note in runner.backbone.notes:
                 Console(stderr=True).print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
             cells = wanted.cells(runner, suite)
-            if args.executor == "submitit":
+            planned += len(cells)
+            if args.dry_run:
+                counted[runner.backbone.name] = planning.counted(runner, cells, args.fresh)
+            elif args.executor == "submitit":
                 groups, there = runner.missing(cells)
                 share.fits += len(groups)
                 share.ids += [runner.cell_id(cell) for cell in cells]
                 ran.found += len(there)
-            elif not args.dry_run:
+            else:
                 with engine(args, setup, observer) as processes:
                     if processes is not None:
                         encodings.first(runner, cells, processes, args.fresh)
@@ -102,11 +106,11 @@ def run(args: argparse.Namespace) -> int:
                 ran.places += outcome.places
                 ran.failed += outcome.failed
                 ran.found += outcome.found
-        planned += len(cells)
-        if args.dry_run:
-            dry_run(console, runner, cells)
     if args.dry_run:
-        console.print(f"{planned} cells; nothing was run.", highlight=False)
+        for backbone, lines in counted.items():
+            show_lines(console, backbone, lines, estimated=False)
+        said = f"{planned} cells; nothing was run. The hours and the disk they would take: `python -m bench plan`."
+        console.print(said, highlight=False, soft_wrap=True)
         return 0
     lost: list[slurm.Lost] = []
     if share.fits:
@@ -184,17 +188,3 @@ def engine(args: argparse.Namespace, setup: Setup, observer: Observer) -> contex
         return contextlib.nullcontext()
     threads = share_of_threads(args.jobs)
     return Local(replace(setup, threads=threads), args.jobs, args.cell_timeout, observer.step)
-
-
-def dry_run(console: Console, runner: Any, cells: Sequence[Any]) -> None:
-    """What would run on a backbone, and what of it is already there."""
-    known = {cell.id for cell in index.known(runner.results) if cell.status != "failed"}
-    table = Table("method", "setting", "cells", "already there", "tasks", title=f"on {runner.backbone.name}")
-    by_form: dict[str, list[Any]] = {}
-    for cell in cells:
-        by_form.setdefault(cell.form.name, []).append(cell)
-    for name, group in by_form.items():
-        there = sum(runner.cell_id(cell) in known for cell in group)
-        tasks = ", ".join(dict.fromkeys(cell.task.name for cell in group))
-        table.add_row(name, group[0].form.method.setting, str(len(group)), str(there), tasks)
-    console.print(table)
