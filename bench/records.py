@@ -22,9 +22,11 @@ import re
 import shutil
 import socket
 import struct
+import sys
 import uuid
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import MISSING, fields, is_dataclass
@@ -46,6 +48,9 @@ ARRAYS: dict[str, type] = {
     "confidence": np.float32,
 }
 """The arrays of a cell that is done, each (n,)."""
+saves: Counter[Path] = Counter()
+"""Cells that this process has put into a folder. It looks for what dead ones left there at the 1st, 2nd, 4th, 8th, for
+to list a hundred thousand names takes a while; a run does so at its start besides."""
 NUMBERS = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 
 
@@ -124,7 +129,9 @@ def save(record: Record, root: str | Path, *, replace: bool = False) -> Path:
     with interrupts.held():
         try:
             make_folder(place.parent)
-            sweep(place.parent)
+            saves[place.parent] += 1
+            if saves[place.parent].bit_count() == 1:
+                sweep(place.parent)
             temporary = new_temporary(place.parent)
             point("cell.temporary")
             if arrays is not None:
@@ -221,7 +228,11 @@ def _is_done(place: Path) -> bool:
 def sweep(parent: Path) -> None:
     """Remove the temporary folders in `parent` of processes of this machine that are dead."""
     here = _host()
-    for path in parent.glob(".tmp-*"):
+    try:
+        left = [parent / name for name in os.listdir(parent) if name.startswith(".tmp-")]
+    except OSError:
+        return
+    for path in left:
         host, _, process = path.name.removeprefix(".tmp-").rpartition("_")[0].rpartition("_")
         pid, _, start = process.partition("-")
         if host == here and pid.isdecimal() and not _alive(int(pid), start):
@@ -337,8 +348,8 @@ def _plain(value: Any) -> Any:
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-def load(path: str | Path, predictions: bool = True) -> Record:
-    """Read one cell; without `predictions` its arrays stay on disk."""
+def load(path: str | Path, predictions: bool | Callable[[Record], bool] = True) -> Record:
+    """Read one cell; without `predictions`, or where the record without its arrays says so, they stay on disk."""
     path = Path(path)
     try:
         stored = untrusted.parsed(untrusted.content(path / "cell.json", untrusted.LARGEST_TEXT))
@@ -352,9 +363,10 @@ def load(path: str | Path, predictions: bool = True) -> Record:
             )
         record = _record(stored)
         if record.status == "done":
-            if not predictions and not (path / "predictions.npz").is_file():
+            wanted = predictions(record) if callable(predictions) else predictions
+            if not wanted and not (path / "predictions.npz").is_file():
                 raise FileNotFoundError("predictions.npz")
-            if predictions:
+            if wanted:
                 arrays = untrusted.arrays(untrusted.content(path / "predictions.npz"))
                 arrays = untrusted.answers(arrays, stored["images"], len(record.classes))
                 ids = arrays.pop("ids")
@@ -388,16 +400,8 @@ def scan(root: str | Path, predictions: bool = False) -> Scan:
     return Scan(records, warnings)
 
 
-def find(root: str | Path, id: str, predictions: bool = False) -> Record | None:
-    """The cell of that id; None where there is none or a damaged one, which the next `save` replaces."""
-    for path in sorted(Path(root, "cells").glob(f"[!.]*--{id}")):
-        with contextlib.suppress(Damaged):
-            return load(path, predictions)
-    return None
-
-
 def _record(stored: Mapping[str, Any]) -> Record:
-    values = _known(Record, {key: _restored(value) for key, value in stored.items()})
+    values = _known(Record, _restored(stored))
     task = values["task"]
     parts = {side: Part(**task[side]) for side in ("test", "train") if task[side] is not None}
     values["task"] = Task(**{**_known(Task, task), "train": None, **parts})
@@ -407,18 +411,30 @@ def _record(stored: Mapping[str, Any]) -> Record:
 
 def _known(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     """The values that `kind` has fields for: a later version of the same schema may have added some."""
-    missing = [f.name for f in fields(kind) if f.default is f.default_factory is MISSING and f.name not in values]
+    known, needed = _names(kind)
+    missing = [name for name in needed if name not in values]
     if missing:
         raise KeyError(f"no {missing[0]}")
-    return {f.name: values[f.name] for f in fields(kind) if f.name in values}
+    return {name: values[name] for name in known if name in values}
+
+
+@functools.cache
+def _names(kind: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The fields of a dataclass, and those without a default."""
+    needed = (f.name for f in fields(kind) if f.default is f.default_factory is MISSING)
+    return tuple(f.name for f in fields(kind)), tuple(needed)
 
 
 def _restored(value: Any) -> Any:
-    if isinstance(value, dict):
-        if value.keys() == {"number"} and value["number"] in NUMBERS:
+    """What `_plain` wrote as JSON, with tuples for lists. Cells say much the same: equal texts are one in memory."""
+    kind = type(value)
+    if kind is str:
+        return sys.intern(value)
+    if kind is dict:
+        if len(value) == 1 and value.get("number") in NUMBERS:
             return NUMBERS[value["number"]]
-        return {key: _restored(item) for key, item in value.items()}
-    return tuple(_restored(item) for item in value) if isinstance(value, list) else value
+        return {sys.intern(key): _restored(item) for key, item in value.items()}
+    return tuple(map(_restored, value)) if kind is list else value
 
 
 @functools.lru_cache(maxsize=64)

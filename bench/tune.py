@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import cards, records
-from bench.api import METHODS, Form, Suite, UserError, nearest
+from bench.api import METHODS, Form, Record, Suite, UserError, nearest
 from bench.runner import Runner, plan
 
 SUITES = ("validation", "validation-finetune")
@@ -84,7 +84,7 @@ def tune(runner: Runner, forms: Iterable[Form], suite: Suite | None = None) -> d
             for record in outcome.records:
                 if record.status != "done":
                     raise UserError(f"{form.name} with {fields} did not finish on {record.task.name}: {record.error}")
-            scores.append({"fields": fields, "accuracy": accuracy(runner, outcome.records)})
+            scores.append({"fields": fields, "accuracy": accuracy(outcome.records)})
         if scores:
             best = max(scores, key=lambda s: s["accuracy"])["fields"]
             report[form.name] = {"suite": suite.name, "chosen": best, "scores": scores}
@@ -95,14 +95,9 @@ def _protocol(suite: Suite) -> dict[str, Any]:
     return {"tests": suite.tests, "shots": suite.shots, "limit": suite.limit, "fields": suite.fields}
 
 
-def accuracy(runner: Runner, found: Sequence[Any]) -> float:
+def accuracy(found: Sequence[Record]) -> float:
     """Mean accuracy over these cells, read from their predictions."""
-    values = []
-    for record in found:
-        whole = record if record.prediction is not None else records.find(runner.results, record.id, predictions=True)
-        assert whole is not None
-        values.append(float((whole.prediction == whole.label).mean()))
-    return sum(values) / len(values)
+    return sum(float((record.prediction == record.label).mean()) for record in found) / len(found)
 
 
 def write(backbone: str, report: Mapping[str, Any]) -> Path:

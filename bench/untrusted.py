@@ -7,6 +7,7 @@ at hand do not call for.
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import math
@@ -87,13 +88,12 @@ def arrays(raw: bytes) -> dict[str, np.ndarray]:
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{member.filename} is compressed in another way than numpy's")
-    with archive.open(member) as stream, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of headers that Python 2 wrote
+    with archive.open(member) as stream:
         version = np.lib.format.read_magic(stream)
         if version not in ((1, 0), (2, 0)):
             raise ValueError(f"{member.filename} is of version {version}")
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, columns_first, kind = read(stream)
+        size = stream.read(2 if version == (1, 0) else 4)
+        shape, columns_first, kind = _header(version, size + stream.read(int.from_bytes(size, "little")))
         if kind.hasobject:
             raise ValueError(f"{member.filename} holds Python objects, and those could be a program")
         size = member.file_size - stream.tell()
@@ -108,6 +108,15 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
             filled += count
         stream.read()  # to the end, where zipfile compares the sum of all bytes
     return np.ndarray(shape, kind, numbers, order="F" if columns_first else "C")
+
+
+@functools.lru_cache(maxsize=256)
+def _header(version: tuple[int, int], raw: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether columns come first, and type: numpy parses Python for them, and cells of one size say the same."""
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of headers that Python 2 wrote
+        return read(io.BytesIO(raw))
 
 
 # -- the values of a stored cell --------------------------------------------------------------------------------------
@@ -137,7 +146,7 @@ def _texts(value: Any) -> bool:
 
 
 def _table(value: Any) -> bool:
-    return isinstance(value, Mapping)
+    return isinstance(value, dict)
 
 
 def _or_none(check: Check) -> Check:
@@ -150,7 +159,7 @@ def _one_of(*values: str) -> Check:
 
 def _small(value: Any) -> bool:
     """Numbers within, at any depth, of which people and tables can be told."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return all(map(_small, value.values()))
     return all(map(_small, value)) if isinstance(value, tuple) else type(value) is not int or _whole(value)
 
@@ -188,23 +197,29 @@ TASK: dict[str, Check] = {
     "among": _or_none(_text),
 }
 COST: dict[str, Check] = {f.name: {"float": _number, "int": _count}.get(str(f.type), _text) for f in fields(Cost)}
-IN_ARRAYS = {"ids": "U", "prediction": "iu", "label": "iu", "p_true": "f", "confidence": "f"}
+IN_ARRAYS: dict[str, str] = {"ids": "U", "prediction": "iu", "label": "iu", "p_true": "f", "confidence": "f"}
 """The kinds of numbers that numpy's letters name."""
+
+
+CHECKS = {
+    kind: [(f.name, checks.get(f.name, _text)) for f in fields(kind) if f.name not in IN_ARRAYS]
+    for kind, checks in ((Record, RECORD), (Task, TASK), (Part, PART), (Cost, COST))
+}
 
 
 def sound(record: Record) -> Record:
     """The record, whose values are all of their types."""
     parts = [part for part in (record.task.test, record.task.train) if part is not None]
-    for held, checks, what in [
-        (record, RECORD, ""),
-        (record.task, TASK, "its task's "),
-        *((part, PART, "its task's ") for part in parts),
-        (record.cost, COST, "its cost's "),
-    ]:
-        for f in fields(held):
-            if f.name not in IN_ARRAYS and not checks.get(f.name, _text)(getattr(held, f.name)):
-                said = repr(getattr(held, f.name))
-                raise ValueError(f"{what}{f.name} is {said if len(said) <= 60 else said[:57] + '...'}")
+    for held, what in (
+        (record, ""),
+        (record.task, "its task's "),
+        *((part, "its task's ") for part in parts),
+        (record.cost, "its cost's "),
+    ):
+        for name, check in CHECKS[type(held)]:
+            if not check(getattr(held, name)):
+                said = repr(getattr(held, name))
+                raise ValueError(f"{what}{name} is {said if len(said) <= 60 else said[:57] + '...'}")
     return record
 
 

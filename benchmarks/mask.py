@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import methods  # noqa: F401  fills the registry
-from bench import backbone, cards, records, report, sampling
+from bench import backbone, cards, index, records, report, sampling
 from bench.api import METHODS, Form, Part, Record, State, UserError
 from bench.cache import Cache
 from bench.features import Features
@@ -87,10 +87,10 @@ def masks(name: str, results: Path, seed: int, data_root: Path | None) -> Iterat
     tasks = cards.tasks(suite)
     place = {task.test: i for i, task in enumerate(by_shots(tasks)[tasks[-1].shots])}
     board = report.leaderboard(suite, report.read(results, [suite]).cells, list(METHODS))
-    some = False
+    some, places = False, {known.id: known.place for known in index.known(results)}
     for row in board.rows:
         ids = [cell["id"] for cell in row.cells if cell["seed"] == seed and cell["status"] == "done"]
-        stored = [record for id_ in ids if (record := records.find(results, id_, predictions=True))]
+        stored = [records.load(places[id_]) for id_ in ids]
         stored = [record for record in stored if record.task.train is None or record.task.shots == tasks[-1].shots]
         form = METHODS.get(row.facts["method"])
         if not stored or form is None or not hasattr(_module(form), "rational_logits"):

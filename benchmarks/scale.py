@@ -9,12 +9,12 @@ in the memory, and not in the times.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -32,8 +32,7 @@ from bench.engines.setup import Setup
 from bench.runner import Cell, Runner, plan
 
 matplotlib.use("Agg")
-SUITE, METHOD, IMAGES = "ood", "clip-adapter", 300
-NO_ID, RATIO = "0" * 16, 0.99
+SUITE, REFERENCE, METHOD, IMAGES = "ood", "zero-shot", "clip-adapter", 300
 STEPS = ("plan", "cold", "resume", "resume but 100", "report")
 WORDS = {
     "plan": "plan and ids",
@@ -45,11 +44,11 @@ WORDS = {
 
 
 def planned(count: int) -> list[Cell]:
-    """As many cells: settings of one method, all seeds and tests."""
+    """As many cells: zero-shot, and settings of one method on all seeds and tests."""
     suite = cards.suite(SUITE)
     share = suite.seeds * len(cards.tasks(suite))
     forms = [METHODS[METHOD].with_fields(ratio=0.2 + i / 1e6) for i in range(-(-count // share))]
-    return plan(suite, forms)[:count]
+    return plan(suite, [METHODS[REFERENCE], *forms])[:count]
 
 
 def runner(root: Path) -> Runner:
@@ -57,33 +56,31 @@ def runner(root: Path) -> Runner:
 
 
 def generate(root: Path, count: int) -> None:
-    """Write the cells of a plan; a third of the images is answered wrongly, by chance."""
+    """Write the cells of a plan; each answers a third of the images wrongly, and settings differ in one of fifty."""
     make, rng = runner(root), np.random.default_rng(0)
     records.make_folder(root / "cells")
-    first: dict[tuple[object, int], tuple[str, bytes]] = {}  # what the settings of a task and seed have in common
+    first: dict[tuple, Record] = {}  # settings have all but a few answers in common
     for cell in planned(count):
-        id_, key = make.cell_id(cell), (cell.task, cell.seed)
+        id_, key = make.cell_id(cell), (cell.form.name, cell.task, cell.seed)
         if key not in first:
-            record = _answered(make, replace(cell, form=METHODS[METHOD].with_fields(ratio=RATIO)), rng)
-            arrays = io.BytesIO()
-            np.savez_compressed(arrays, **records._arrays(record))  # type: ignore[arg-type]
-            text = json.dumps(records._content(record), indent=2, sort_keys=True) + "\n"
-            first[key] = text, arrays.getvalue()
-        text, content = first[key]
-        place = records.place(root, cell.task, cell.form.name, cell.seed, id_)
+            first[key] = _answered(make, cell)
+        common, classes = first[key], len(first[key].classes)
+        other = np.where(rng.random(IMAGES) < 0.02, rng.integers(classes, size=IMAGES), common.prediction)
+        record = replace(common, id=id_, fields=cell.form.hyper_parameters(), prediction=other)
+        place = records.folder(root, record)
         place.mkdir()
-        ratio = json.dumps(cell.form.hyper_parameters()["ratio"])
-        (place / "cell.json").write_text(text.replace(NO_ID, id_).replace(f'"ratio": {RATIO}', f'"ratio": {ratio}'))
-        (place / "predictions.npz").write_bytes(content)
+        np.savez_compressed(place / "predictions.npz", **records._arrays(record))  # type: ignore[arg-type]
+        text = json.dumps(records._content(record), indent=2, sort_keys=True)
+        (place / "cell.json").write_text(text + "\n")
 
 
-def _answered(make: Runner, cell: Cell, rng: np.random.Generator) -> Record:
-    """The record that a run would leave, but for its answers."""
-    classes = len(make._classes(cell.task.test).names)
-    label, right = rng.integers(classes, size=IMAGES), rng.random(IMAGES) < 2 / 3
-    confidence = rng.uniform(1 / classes, 1, IMAGES)
+def _answered(make: Runner, cell: Cell) -> Record:
+    """The record that a run would leave, but for its answers; the same images for all methods and seeds of a test."""
+    classes, test = len(make._classes(cell.task.test).names), zlib.crc32(cell.task.test.name.encode())
+    label, rng = np.random.default_rng(test).integers(classes, size=IMAGES), np.random.default_rng([test, cell.seed])
+    right, confidence = rng.random(IMAGES) < 2 / 3, rng.uniform(1 / classes, 1, IMAGES)
     return replace(
-        make._record(cell, NO_ID, Cost(fit_s=1.0, memory_how="generated"), {}),
+        make._record(cell, "0" * 16, Cost(fit_s=1.0, memory_how="generated"), {}),
         ids=tuple(f"{i:06}" for i in range(IMAGES)),
         prediction=np.where(right, label, (label + 1) % classes),
         label=label,

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -143,6 +143,40 @@ def test_a_small_folder_has_no_index(tmp_path: Path) -> None:
     assert len(index.known(tmp_path)) == 3
     assert not (tmp_path / "cells" / index.NAME).exists()
     assert index.known(tmp_path / "nowhere") == []
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a file system of its own; `remount` lets it only be read, which file modes do not say to root."""
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(tmp_path)], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no disk can be mounted here: {mounted.stderr.strip()}")
+    yield tmp_path
+    subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def remount(disk: Path, option: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{option}", str(disk)], check=True)
+
+
+def test_a_folder_that_can_only_be_read_is_listed_without_an_index(disk: Path) -> None:
+    some(disk)
+    remount(disk, "ro")
+    assert known(disk) == plain(disk)
+    assert len(known(disk)) == 3
+    assert not (disk / "cells" / index.NAME).exists()
+
+
+def test_where_it_can_only_be_read_an_old_index_is_used_for_what_it_still_knows(disk: Path) -> None:
+    some(disk)
+    known(disk)
+    before = (disk / "cells" / index.NAME).read_bytes()
+    records.save(cell("probe", ONE, 4, "111"), disk)
+    records.discard(records.places(disk)[0], "cell")
+    remount(disk, "ro")
+    assert [id_ for id_, _ in known(disk)] == [id_ for id_, _ in plain(disk)]
+    assert len(known(disk)) == 3
+    assert (disk / "cells" / index.NAME).read_bytes() == before
 
 
 def test_a_cell_of_a_newer_version_is_refused_as_without_an_index(tmp_path: Path) -> None:

@@ -128,9 +128,21 @@ def test_without_predictions_nothing_but_the_arrays_is_missing(tmp_path):
     assert records.load(path, predictions=False) == replace(a_record(), ids=(), **dict.fromkeys(records.ARRAYS))
 
 
-def test_the_cells_of_one_task_share_their_image_ids(tmp_path):
+def test_predictions_are_read_of_those_records_that_are_asked_for(tmp_path):
+    path = records.save(a_record(), tmp_path)
+    assert same(a_record(), records.load(path, lambda record: record.method == "rada-ttt"))
+    assert records.load(path, lambda record: record.seed == 1) == records.load(path, predictions=False)
+    asked = []
+    records.load(path, lambda record: asked.append(record) or True)
+    assert asked == [records.load(path, predictions=False)]
+
+
+def test_the_cells_of_one_task_share_their_image_ids_and_their_texts(tmp_path):
     one, two = (records.load(records.save(a_record(id=x * 16), tmp_path)) for x in "ab")
     assert one.ids is two.ids
+    assert one.title is two.title
+    assert one.provenance["finished"] is two.provenance["finished"]
+    assert one.classes[0] is two.classes[0]
 
 
 def test_arrays_that_do_not_match_the_images_are_refused(tmp_path):
@@ -182,15 +194,6 @@ def test_a_cell_without_an_answer_makes_room_for_the_next_attempt(tmp_path, stat
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
-def test_find_knows_a_cell_by_its_id(tmp_path):
-    records.save(a_record(), tmp_path)
-    found = records.find(tmp_path, "0123456789abcdef", predictions=True)
-    assert found is not None
-    assert same(a_record(), found)
-    assert records.find(tmp_path, "f" * 16) is None
-    assert records.find(tmp_path / "nowhere", "f" * 16) is None
-
-
 def test_scan_sorts_by_name(tmp_path):
     for seed in (1, 0, 2):
         records.save(a_record(seed=seed, id=str(seed) * 16), tmp_path)
@@ -235,7 +238,6 @@ def test_a_damaged_cell_is_said_in_one_sentence_and_made_again(tmp_path, damage)
     scanned = records.scan(tmp_path, predictions=True)
     assert [r.id for r in scanned.records] == ["f" * 16]
     assert scanned.warnings == [str(raised.value)]
-    assert records.find(tmp_path, "0123456789abcdef", predictions=True) is None
     records.save(a_record(), tmp_path)
     assert same(a_record(), records.load(path))
 
@@ -259,7 +261,6 @@ def test_a_cell_of_a_newer_version_is_refused_and_kept(tmp_path):
     edit(path / "cell.json", schema=SCHEMA + 1)
     for action in (
         lambda: records.load(path),
-        lambda: records.find(tmp_path, "0123456789abcdef"),
         lambda: records.save(a_record(), tmp_path),
         lambda: records.scan(tmp_path),
     ):
@@ -307,6 +308,21 @@ def test_what_dead_processes_left_is_ignored_and_swept(tmp_path):
     assert not records.scan(tmp_path).warnings
     records.save(a_record(id="f" * 16), tmp_path)
     assert {p.name for p in cells.glob(".tmp-*")} == {names["alive"], names["elsewhere"]}
+
+
+def test_a_folder_is_searched_for_what_dead_processes_left_at_the_1st_2nd_4th_and_8th_cell_saved_there(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left, swept = tmp_path / "cells" / f".tmp-{records._host()}_{ended.pid}_aa", []
+    for i in range(1, 10):
+        left.mkdir(parents=True, exist_ok=True)
+        records.save(a_record(id=str(i) * 16), tmp_path)
+        if not left.exists():
+            swept.append(i)
+    assert swept == [1, 2, 4, 8]
+    assert left.exists()
+    records.sweep(tmp_path / "cells")  # as a run does before its first cell
+    assert not left.exists()
 
 
 WRITER = """

@@ -1,7 +1,9 @@
 """Leaderboards against hand-computed cells; what is missing shows, and what cannot be compared is said."""
 
 import io
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -256,6 +258,38 @@ def test_stored_cells_are_read_one_by_one_and_only_those_of_the_suites(tmp_path)
     assert len(found.cells) == len(CELLS) - 1
     assert all(c.record.prediction is None for c in found.cells)
     assert [warning.split(" is damaged")[0] for warning in found.warnings] == [str(places[0])]
+
+
+OPENED: list[str] = []
+WATCHING: list[Path] = []
+
+
+@sys.addaudithook  # which no program can take off again
+def watch(event: str, words: tuple) -> None:
+    if event == "open" and WATCHING and str(words[0]).startswith(str(WATCHING[0])):
+        OPENED.append(str(Path(words[0]).relative_to(WATCHING[0])))
+
+
+def test_a_file_of_a_cell_is_opened_once_and_the_answers_of_other_suites_are_not(tmp_path):
+    mine = records.save(CELLS[0], tmp_path).name
+    other = records.save(cell("probe", replace(ONE, shots=16), 1, "0000"), tmp_path).name
+    WATCHING.append(tmp_path / "cells")
+    try:
+        assert len(report.read(tmp_path, [SHIFT]).cells) == 1
+    finally:
+        WATCHING.clear()
+    assert sorted(OPENED) == sorted([f"{mine}/cell.json", f"{mine}/predictions.npz", f"{other}/cell.json"])
+
+
+def test_what_cells_have_in_common_is_in_memory_once(tmp_path):
+    for seed in (1, 2):
+        records.save(cell("probe", ONE, seed, "101101111"), tmp_path)
+    one, two = report.read(tmp_path, [SHIFT]).cells
+    assert one.ids is two.ids
+    assert one.record.task is two.record.task
+    assert one.record.classes is two.record.classes
+    assert one.asked["labels"] is two.asked["labels"]
+    assert one.packed == bytes([0b10110111, 0b10000000])
 
 
 def test_cells_show_the_same_whatever_the_order_of_their_images():

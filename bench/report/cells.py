@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,13 +17,14 @@ from bench import cards, records, stats
 from bench.api import Record, Suite, Task
 
 BINS = 15
+EDGES = np.linspace(0, 1, BINS + 1)[1:-1]
 
 
 @dataclass(frozen=True, eq=False)
 class Cell:
     """A record without its arrays, and what they said.
 
-    ids, right (n,): the images in alphabetical order, and whether each was answered rightly.
+    ids (n,): the images in alphabetical order. packed: whether each was answered rightly, eight to a byte.
     asked: digests of the images, their classes, labels and contents, of the templates, and of the pictures learnt on;
         answers are compared only where they are the same (`bench.report.alike`).
     bins (3, 15): answers, sum of their confidences and right answers, by confidence in bins of equal width.
@@ -31,11 +33,16 @@ class Cell:
 
     record: Record
     ids: tuple[str, ...] = ()
-    right: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+    packed: bytes = b""
     asked: Mapping[str, Any] = field(default_factory=dict)
     bins: NDArray[np.float64] = field(default_factory=lambda: np.zeros((3, BINS)))
     ece: float | None = None
     unknown: int = 0
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """(n,): whether each image was answered rightly."""
+        return np.unpackbits(np.frombuffer(self.packed, np.uint8), count=len(self.ids)).view(bool)
 
 
 class Reading(NamedTuple):
@@ -54,10 +61,12 @@ def read(root: str | Path, suites: Iterable[Suite]) -> Reading:
     cells, warnings = [], []
     for path in records.places(root):
         try:
-            if records.load(path, predictions=False).task in wanted:
-                cells.append(reduced(records.load(path)))
+            record = records.load(path, predictions=lambda record: record.task in wanted)
         except records.Damaged as error:
             warnings.append(str(error))
+        else:
+            if record.task in wanted:
+                cells.append(reduced(record))
     return Reading(cells, warnings)
 
 
@@ -79,7 +88,8 @@ def has_cells(suite: Suite, cells: Iterable[Cell]) -> bool:
 
 def reduced(record: Record) -> Cell:
     """The cell of a record that was loaded with its predictions."""
-    bare = replace(record, ids=(), prediction=None, label=None, p_true=None, confidence=None)
+    shared = {"task": _same(record.task), "classes": _same(record.classes)}
+    bare = replace(record, **shared, ids=(), prediction=None, label=None, p_true=None, confidence=None)
     known = record.provenance
     data = {f"{part} data": digest for part, digest in (known.get("data") or {}).items()}
     asked = {**data, "templates": known.get("templates")}
@@ -92,12 +102,12 @@ def reduced(record: Record) -> Cell:
     right = np.asarray(record.prediction)[order] == label
     known = np.isfinite(confidence)
     asked |= {"images": _digest(ids), "classes": _digest(record.classes), "labels": _hashed(label.astype(np.int64))}
-    place = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], confidence[known], side="left")
+    place = np.searchsorted(EDGES, confidence[known], side="left")
     counted = [np.bincount(place, weights, BINS) for weights in (None, confidence[known], right[known])]
     return Cell(
         bare,
         ids,
-        right,
+        np.packbits(right).tobytes(),
         asked,
         np.array(counted, dtype=float),
         stats.ece(confidence, right, BINS) if known.all() else None,
@@ -113,10 +123,16 @@ def _sorted(ids: tuple[str, ...]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
 
 
 @functools.lru_cache(maxsize=512)
+def _same(value: Any) -> Any:
+    """The first that was equal to it: what many cells have in common is in memory once."""
+    return value
+
+
+@functools.lru_cache(maxsize=512)
 def _digest(names: tuple[str, ...]) -> str:
     return _hashed(repr(names).encode())
 
 
 def _hashed(content: Any) -> str:
     """Digest of bytes, or of an array's."""
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
+    return sys.intern(hashlib.blake2b(content, digest_size=16).hexdigest())
