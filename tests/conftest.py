@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis  # noqa: F401  its plug-ins look for who refers to what, and do not find what is frozen below
 import pytest
 import torch
+from mistakes import Case, listing, put, watchers
 
+from bench import cards
 from bench.backbone import OpenClip, Transform, embedded, weights_hash
 from bench.backbone.untrained import small_vit
 
@@ -76,6 +80,81 @@ def bucket() -> Iterator[str]:
         server.stop()
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@pytest.fixture
+def touched() -> Iterator[list[str]]:
+    """Every path that Python opens for writing, makes, moves or removes."""
+    found: list[str] = []
+    told = watchers()
+    told.append(found)
+    yield found
+    told.remove(found)
+
+
+@pytest.fixture
+def answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], touched: list[str]
+) -> Callable[[Case], None]:
+    """A mistake is answered in one sentence that holds what the case says, and nothing is left behind."""
+    from bench.__main__ import main  # fills the registry, which not every test wants
+
+    def check(one: Case) -> None:
+        if one.make is not None:
+            one.make(tmp_path)
+        (tmp_path / "here").mkdir()
+        monkeypatch.chdir(tmp_path / "here")
+        monkeypatch.setenv("COLUMNS", "1000")
+        if (tmp_path / "datasets").is_dir():
+            monkeypatch.setattr(cards, "home", lambda: tmp_path / "datasets")
+        before = listing(tmp_path)
+        touched.clear()
+        try:
+            code = main(put(one.words, tmp_path))
+        except SystemExit as stop:  # argparse's own way out
+            code = int(stop.code or 0)
+        written = [
+            path for path in touched if not path.startswith(("/dev/", "/proc/none")) and "__pycache__" not in path
+        ]
+        printed = capsys.readouterr()
+        assert code == one.code, printed
+        assert "Traceback" not in printed.out + printed.err
+        said = printed.out + printed.err
+        if one.code == 2:
+            (said,) = [line for line in printed.err.splitlines() if "error: " in line]
+            assert said.isprintable()
+            assert printed.err.rstrip("\n").endswith(said)
+            if said.startswith("error: "):
+                assert said.endswith((".", "?"))
+        for words in one.says:
+            assert words.replace("@", str(tmp_path)) in said
+        assert [path for path in written if not path.startswith(str(tmp_path))] == []
+        assert listing(tmp_path) == before
+
+    return check
+
+
+@pytest.fixture
+def answered_alone(tmp_path: Path) -> Callable[[Case], None]:
+    """In a process of its own a mistake is answered by its sentence, and by nothing else."""
+
+    def check(one: Case) -> None:
+        if one.make is not None:
+            one.make(tmp_path)
+        before = listing(tmp_path)
+        command = [sys.executable, "-m", "bench", *put(one.words, tmp_path)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
+        here = Path(__file__).parent.parent
+        done = subprocess.run(command, capture_output=True, text=True, cwd=here, env=environment, timeout=120)
+        assert done.returncode == 2
+        assert done.stdout == ""
+        (said,) = done.stderr.strip().splitlines()
+        assert said.startswith("error: ")
+        for words in one.says:
+            assert words.replace("@", str(tmp_path)) in said
+        assert listing(tmp_path) == before
+
+    return check
 
 
 def pytest_collection_finish() -> None:
