@@ -17,15 +17,20 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import psutil
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 from bench.api import Phases, measured, phase
 
 MIB = 2**20
+
+Shape = torch.Size
 
 
 class Gauge(Protocol):
@@ -112,16 +117,51 @@ def synchroniser(device: torch.device) -> Callable[[], None]:
     return (lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else (lambda: None)
 
 
-def flops(block: Callable[[], object]) -> float:
-    """Floating-point operations of `block`, counted with attention's fused path off (else it counts a third less)."""
+def flops(block: Callable[[], object], computed: bool = True) -> float:
+    """Floating-point operations of the products in `block`, the same on every device.
+
+    Attention's fused path in torch's modules is off (it would count a third less), and what the CPU fuses counts as
+    what CUDA does. computed: False for work that takes the same course whatever its numbers are: products then give
+    zeros and take no time.
+    """
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with FlopCounterMode(display=False) as counter:
+        with (
+            FlopCounterMode(display=False, custom_mapping=_ON_CPU) as counter,
+            contextlib.nullcontext() if computed else _Uncomputed(),
+        ):
             block()
         return float(counter.get_total_flops())
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def _attention(query: Shape, key: Shape, value: Shape, *_: object, **__: object) -> int:
+    return sdpa_flop_count(query, key, value)
+
+
+def _attention_backward(slope: Shape, query: Shape, key: Shape, value: Shape, *_: object, **__: object) -> int:
+    return sdpa_backward_flop_count(slope, query, key, value)
+
+
+_ON_CPU: dict[Any, Callable[..., int]] = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+}
+"""The fused attention that torch has no formula for."""
+
+
+class _Uncomputed(TorchDispatchMode):
+    """Products get the shape that they would have, and zeros; everything else is computed."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func._overloadpacket not in flop_registry and func._overloadpacket not in _ON_CPU:
+            return func(*args, **(kwargs or {}))
+        device = next(x.device for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor))
+        shapes = tree_map_only(Tensor, lambda x: x.to("meta"), (args, kwargs or {}))
+        made = func(*shapes[0], **shapes[1])  # the counter, which stands outside, sees this
+        return tree_map_only(Tensor, lambda x: torch.zeros_like(x, device=device), made)
 
 
 # -- gauges -----------------------------------------------------------------------------------------------------------

@@ -449,14 +449,15 @@ class Runner:
         }
         return {key: records.as_json(value) for key, value in content.items()}
 
-    def test_size(self, cell: Cell) -> tuple[tuple[str, ...], int]:
-        """The classes that the answers are sought among, and to how many pictures."""
+    def test_size(self, cell: Cell) -> tuple[tuple[str, ...], tuple[str, ...], int]:
+        """The classes that the answers are sought among, their templates, and to how many pictures."""
         task = cell.task
         tied = task.train is not None and not cell.form.method.transfers
-        names = self._classes(task.train if tied and task.train else task.test).names
+        classes = self._classes(task.train if tied and task.train else task.test)
+        names = classes.names
         if not tied and task.among is not None:
             names = readers.listed(self._card(task.among))[0]
-        return names, len(self._test_rows(task).ids)
+        return names, classes.templates, len(self._test_rows(task).ids)
 
     def support_size(self, cell: Cell) -> tuple[int, int]:
         """How many classes and training pictures its fit has."""

@@ -29,7 +29,7 @@ def main(words: Sequence[str] | None = None) -> None:
         if record.status == "done":
             by_method[record.method].append(record)
     runner = Setup("world-rn", False, args.results, args.results / "cache").runner()
-    image, rate = planning._image(runner), planning.here(runner) * 1e12
+    image, rate = planning._image(runner), planning.here(runner)("fp32") * 1e12
     rows = []
     for name, found in by_method.items():
         form = METHODS[name].with_fields(**{k: _field(v) for k, v in found[0].fields.items()})

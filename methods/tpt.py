@@ -102,12 +102,13 @@ class TPT:
 @register("coop-tpt", title="CoOp + TPT", family="tpt", extra=True)
 @dataclass(frozen=True)
 class CoOpTPT:
-    """CoOp's fit (`fit_lr`, `epochs`, `augment`), then TPT's episodes (`keep`, `steps`, `lr`, `weight_decay`)."""
+    """CoOp's fit (`fit_lr`, `batch`, `epochs`, `augment`), then TPT's episodes (`keep`, `steps`, `lr`, `weight_decay`)."""
 
     init: str = "a photo of a"
     length: int = 4
     position: str = "end"
     fit_lr: float = 2e-3
+    batch: int = 32
     epochs: int | None = None
     augment: int = 8
     keep: float = 0.1
@@ -125,7 +126,7 @@ class CoOpTPT:
 
     def fit(self, support: Support, backbone: Backbone, rng: torch.Generator) -> State:
         start = words(backbone, self.init, self.length)
-        recipe = CoOpRecipe(self.fit_lr, epochs=self.epochs, augment=self.augment)
+        recipe = CoOpRecipe(self.fit_lr, batch=self.batch, epochs=self.epochs, augment=self.augment)
         return {"context": learn_context(start, self.position, support, backbone, recipe, fork(rng))}
 
     def predictor(self, state: State, classes: Classes, backbone: Backbone, rng: torch.Generator) -> Predictor:

@@ -135,6 +135,23 @@ def test_operations_of_a_matrix_product_are_two_for_each_multiply_and_add() -> N
     assert flops(lambda: a @ b) == 2 * 3 * 5 * 7
 
 
+def test_fused_attention_counts_two_products_and_five_on_its_way_back() -> None:
+    x = torch.zeros(2, 4, 50, 16, requires_grad=True)
+    product = 2 * 2 * 4 * 50 * 50 * 16
+
+    def attended() -> torch.Tensor:
+        return torch.nn.functional.scaled_dot_product_attention(x, x, x)
+
+    assert flops(attended) == 2 * product
+    assert flops(lambda: attended().sum().backward()) == (2 + 5) * product  # the scores are made once more
+
+
+def test_products_that_are_not_computed_are_counted_and_give_zeros() -> None:
+    a, b, made = torch.ones(3, 5), torch.ones(5, 7), []
+    assert flops(lambda: made.append(a @ b + 1), computed=False) == 2 * 3 * 5 * 7
+    assert torch.equal(made[0], torch.ones(3, 7))
+
+
 def test_attention_counts_the_same_with_and_without_gradients() -> None:
     layer = torch.nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, dropout=0.0).eval()
     x = torch.zeros(2, 4, 16)

@@ -20,7 +20,7 @@ def add(commands: Commands) -> None:
     command.add_argument(
         "--on",
         default="here",
-        choices=["here", *planning.BACKENDS],
+        choices=["here", *planning.GPUS],
         help="whose time: of this machine, measured in a second (default), or of a GPU by an assumed rate",
     )
     command.add_argument("--tflops", type=amount, metavar="X", help="the rate to assume instead, in TFLOP/s")
@@ -36,8 +36,12 @@ def run(args: argparse.Namespace) -> int:
         setup, suite = make_setup(args, wanted.suite, model)
         runner = setup.runner()
         cells = wanted.cells(runner, suite)
-        rate = args.tflops or (planning.here(runner) if args.on == "here" else planning.BACKENDS[args.on])
-        where = f"{args.tflops:g} TFLOP/s" if args.tflops else "this machine" if args.on == "here" else args.on
+        if args.tflops:
+            rate, where = (lambda _: args.tflops), "a machine of the given rate"
+        elif args.on == "here":
+            rate, where = planning.here(runner), "this machine"
+        else:
+            rate, where = planning.assumed(args.on), args.on
         found.append(planning.planned(runner, cells, rate, where))
     if args.json:
         print(json.dumps([one.as_json() for one in found], indent=1))
@@ -58,9 +62,10 @@ def show(console: Console, found: planning.Plan) -> None:
     if found.encodings:
         console.print(encoded)
     parts = ", ".join(f"{value / 1e15:.3g} of {name}" for name, value in found.operations.items())
+    rates = ", ".join(f"{rate:.3g} TFLOP/s in {precision}" for precision, rate in found.tflops.items())
     console.print(
         f"To do: {sum(found.operations.values()) / 1e15:.3g} PFLOP ({parts}); {found.seconds / 3600:.3g} hours on "
-        f"{found.on} at {found.tflops:.3g} TFLOP/s, opening pictures and overheads apart; the cache grows by "
+        f"{found.on} at {rates}, opening pictures and overheads apart; the cache grows by "
         f"{size(found.bytes)}.",
         markup=False,
         highlight=False,
