@@ -1,15 +1,16 @@
 """How planning, resuming and the report grow with the number of cells: python -m benchmarks.scale --plot docs/scale.png
 
 Cells of the suite ood on the embedded world are planned as a sweep of one method, with the ids that the runner gives
-them, and written as a run would leave them, but not synced. Each step is measured in a process of its own, whose
-processor time, wall clock and largest resident set are printed; starting Python and loading the model count as well
-in the memory, and not in the times.
+them, and written as a run would leave them, but not synced. Each step is measured in a process of its own. Printed are
+its processor time, wall clock and largest resident set, and the machine's load before it; starting Python and loading
+the model count as well in the memory, and not in the times.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -33,13 +34,14 @@ from bench.runner import Cell, Runner, plan
 
 matplotlib.use("Agg")
 SUITE, REFERENCE, METHOD, IMAGES = "ood", "zero-shot", "clip-adapter", 300
-STEPS = ("plan", "cold", "resume", "resume but 100", "report")
+STEPS = ("plan", "cold", "resume", "resume but 100", "read", "tables")
 WORDS = {
     "plan": "plan and ids",
     "cold": "resume without an index",
     "resume": "resume",
     "resume but 100": "resume, 100 missing",
-    "report": "read for tables",
+    "read": "read for tables",
+    "tables": "read, tables in all formats",
 }
 
 
@@ -91,12 +93,12 @@ def _answered(make: Runner, cell: Cell) -> Record:
 
 @contextmanager
 def measured() -> Iterator[None]:
-    wall, used = time.perf_counter(), time.process_time()
+    wall, used, load = time.perf_counter(), time.process_time(), os.getloadavg()[0]
     yield
     wall, used = time.perf_counter() - wall, time.process_time() - used
     status = Path("/proc/self/status").read_text()  # getrusage would count the process that started this one
     peak = int(status.partition("VmHWM:")[2].split()[0]) / 1024
-    print(json.dumps({"processor_s": used, "wall_s": wall, "peak_mib": peak}))
+    print(json.dumps({"processor_s": used, "wall_s": wall, "peak_mib": peak, "load_before": load}))
 
 
 def step(name: str, root: Path, count: int) -> None:
@@ -106,9 +108,13 @@ def step(name: str, root: Path, count: int) -> None:
     if name == "cold":
         (root / "cells" / index.NAME).unlink(missing_ok=True)
     with measured():
-        if name == "report":
+        if name in ("read", "tables"):
             suite = cards.suite(SUITE)
-            assert len(report.read(root, [suite]).cells) == count
+            found = report.read(root, [suite]).cells
+            assert len(found) == count
+            for board in report.leaderboards(suite, found, list(METHODS)) if name == "tables" else ():
+                report.write(board, root)
+                report.render(board, "terminal")
             return
         cells = planned(count)
         if name == "plan":

@@ -47,13 +47,15 @@ def toy() -> Leaderboard:
 
 
 def awkward() -> Iterator[Leaderboard]:
-    """One method with one seed and one image; nothing but failures; confidences and times that are not numbers."""
+    """One seed, one image; nothing but failures; confidences and times that are no numbers; too many rows to pair."""
     spoiled = [
         replace(one, confidence=np.full(4, math.nan), cost=replace(one.cost, predict_ms=math.nan)) for one in CELLS
     ]
     lone = [cell("zero-shot", task, 1, "1") for task in (ONE, TWO)]
     for name, cells in {"lone": lone, "hollow": [failed("probe", ONE, 1)], "spoiled": spoiled}.items():
         yield made(replace(SHIFT, name=name), cells)
+    board = made(replace(SHIFT, name="sweep"), CELLS)
+    yield replace(board, blocks=tuple(replace(block, pairs=()) for block in board.blocks))
 
 
 BOARDS = [graded(**THREE), few(zero_shot=[[10, 12]] * 3, probe=[[4, 6], [10, 12], [18, 20]]), toy(), *awkward()]

@@ -9,10 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from generated import CELLS, ONE, ORDER, SHIFT, TWO, cell, failed, made, not_runnable
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 from bench import cards, records, report
 from bench.api import Part, Suite, UserError
+from bench.report import rows
 
 # -- the numbers ------------------------------------------------------------------------------------------------------
 
@@ -143,6 +146,28 @@ def test_equal_titles_are_told_apart_by_just_what_differs():
         "Other",
     ]
     assert titles(cells[:1]) == ["Probe"]
+
+
+VALUES = st.sampled_from([1, 1.0, 2])
+NAMED = st.fixed_dictionaries(
+    {"title": st.sampled_from("PQ"), "method": st.sampled_from("pq"), "backbone": st.sampled_from("xy")}
+    | {"fields": st.fixed_dictionaries({}, optional={"a": VALUES, "b": VALUES})}
+)
+
+
+@given(st.lists(NAMED, max_size=6))
+def test_a_title_says_of_a_row_what_another_of_its_title_has_otherwise(named: list[dict]):
+    rowed = [replace(CELLS[0], **one) for one in named]
+    found = rows.titles([rows.Run(record, {}) for record in rowed])
+    for title, me in zip(found, rowed, strict=True):
+        twins = [other for other in rowed if other.title == me.title]
+        words = [me.method] if any(other.method != me.method for other in twins) else []
+        for name, value in me.fields.items():
+            if any(repr(other.fields.get(name, value)) != repr(value) for other in twins):
+                words.append(f"{name} = {value}")
+        if any(other.backbone != me.backbone for other in twins):
+            words.append(f"on {me.backbone}")
+        assert title == me.title + (f" ({', '.join(words)})" if words else "")
 
 
 def test_cells_of_other_code_or_weights_are_left_out_never_mixed_in():

@@ -9,8 +9,9 @@ import pytest
 from generated import CELLS, ONE, SHIFT, TWO, cell, made
 from scipy import stats as scipy_stats
 
-from bench import cards, report
+from bench import cards, page, report
 from bench.api import Cost, Record, Suite
+from bench.report import entries
 
 SINGLE = replace(SHIFT, tests=("toy:1",))
 
@@ -102,6 +103,47 @@ def test_a_row_that_answered_other_images_has_no_rank():
     rank = shown(board, "rank")
     assert [entry.value for entry in rank] == [2, 1, None]
     assert board.footnotes[rank[2].notes[0] - 1] == "answered other images than Zero-shot CLIP"
+
+
+# -- many rows --------------------------------------------------------------------------------------------------------
+
+
+def sweep(rows: int) -> list[Record]:
+    """Zero-shot, and settings of one method that each answer one more of four images rightly."""
+    return [cell("zero-shot", ONE, 1, "1100"), *(cell("probe", ONE, 1, "1110", fields={"lr": i}) for i in range(rows))]
+
+
+def test_of_thousands_of_rows_no_pairs_are_tested_and_all_else_is_there():
+    board = made(SINGLE, sweep(201))
+    assert values(board, "rank") == [None] * 202
+    assert {entry.standing for entry in shown(board, "toy:1")} == {""}
+    assert board.headline.pairs == ()
+    assert values(board, "vs zero-shot") == [None, *[0.25] * 201]
+    assert values(board, "p") == [None, *[1.0] * 201]
+    assert {row.title for row in board.rows[1:]} == {f"Probe (lr = {i})" for i in range(201)}
+    assert board.footer["rank"] == (
+        "No ranks, best or ties: these take a test of every pair of rows, 20,301 of 202 rows, and are made of up to "
+        "200 rows. python -m bench compare tests one pair."
+    )
+    assert board.footer["hyper-parameters"].endswith("chosen once on validation pictures (201 of 202 rows).")
+    assert page.data([board])["suites"][0]["pairs"] == []
+    assert report.render(report.paper(SINGLE, board), "csv").count("\n") == 203
+    chart = next(chart for chart in board.charts if chart.name == "ranks")
+    assert chart.absent == "of 202 rows nobody reads it, and it is drawn of up to 200"
+
+
+@pytest.mark.parametrize(("rows", "ranks"), [(2, [1, 1, 1]), (3, [None] * 4)])
+def test_pairs_are_tested_up_to_a_number_of_rows(rows: int, ranks: list, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(entries, "MOST", 3)
+    assert values(made(SINGLE, sweep(rows)), "rank") == ranks
+
+
+def test_backbones_with_too_many_rows_to_pair_stand_side_by_side(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(entries, "MOST", 2)
+    other = [replace(record, backbone="other", fingerprint="f2") for record in sweep(2)]
+    both, *_ = report.leaderboards(SINGLE, map(report.reduced, [*sweep(1), *other]), ["zero-shot", "probe"])
+    assert both.headline.pairs == ()
+    assert values(both, "vs zero-shot") == [None, None, 0.25, 0.25, 0.25]
 
 
 # -- tasks as a sample ------------------------------------------------------------------------------------------------

@@ -753,7 +753,7 @@
   // -- all pairs ------------------------------------------------------------------------------------------------------
 
   function matrix() {
-    if (suite.rows.length < 2) return null;
+    if (suite.rows.length < 2 || !suite.pairs.length) return null;
     const between = (i, k) => {
       if (i < k) return suite.pairs[i][k - i - 1];
       const { v, l, h: u, ...others } = suite.pairs[k][i - k - 1];

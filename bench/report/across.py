@@ -60,13 +60,15 @@ def _files(names: Sequence[str]) -> list[str]:
 
 def _across(suite: Suite, names: Sequence[str], boards: Sequence[Leaderboard]) -> Leaderboard:
     """Rows method by method, backbones in order within; footnotes numbered anew."""
-    notes: list[str] = []
-    places = [(b, i) for key in _methods(boards) for b, board in enumerate(boards) for i in _of(board, key)]
+    notes: dict[str, int] = {}
+    named: dict[str, list[tuple[int, int]]] = {}  # in the first board's order, what only others have behind
+    for b, board in enumerate(boards):
+        for i, titled in enumerate(board.rows):
+            named.setdefault(titled.title, []).append((b, i))
+    places = [place for of_title in named.values() for place in of_title]
 
     def noted(board: Leaderboard, numbers: Sequence[int]) -> tuple[int, ...]:
-        texts = [board.footnotes[n - 1] for n in numbers]
-        notes.extend(text for text in dict.fromkeys(texts) if text not in notes)
-        return tuple(notes.index(text) + 1 for text in texts)
+        return tuple(notes.setdefault(board.footnotes[n - 1], len(notes) + 1) for n in numbers)
 
     def row(b: int, i: int) -> Row:
         mine = boards[b].rows[i]
@@ -83,25 +85,17 @@ def _across(suite: Suite, names: Sequence[str], boards: Sequence[Leaderboard]) -
     for alike in zip(*(_headlines(board) for board in boards), strict=True):
         columns = tuple(column for column in alike[0].columns if column.kind == "accuracy" or _is_compared(column))
         entries = tuple(tuple(entry(b, i, alike[b], column) for column in columns) for b, i in places)
-        pairs = tuple(tuple(alike[b].pairs[i][k] if b == c else Entry(mark=HOLE) for c, k in places) for b, i in places)
+        hole, tested = Entry(mark=HOLE), all(block.pairs for block in alike)
+        pairs = [tuple(alike[b].pairs[i][k] if b == c else hole for c, k in places) for b, i in places if tested]
         bins = tuple(alike[b].reliability[i] for b, i in places)
-        blocks.append(Block(alike[0].title, columns, entries, pairs, bins))
+        blocks.append(Block(alike[0].title, columns, entries, tuple(pairs), bins))
     footer = {"backbones": SAID, **dict(_footer(names, boards))}
     title = clean(f"{suite.title}: {len(names)} backbones")
     return Leaderboard(f"{suite.name}-backbones", title, rows, tuple(blocks), tuple(notes), footer)
 
 
-def _methods(boards: Sequence[Leaderboard]) -> list[str]:
-    """Titles of rows in the first board's order, those that only others have behind."""
-    return list(dict.fromkeys(row.title for board in boards for row in board.rows))
-
-
-def _of(board: Leaderboard, title: str) -> list[int]:
-    return [i for i, row in enumerate(board.rows) if row.title == title]
-
-
 def _headlines(board: Leaderboard) -> list[Block]:
-    return [block for block in board.blocks if block.pairs]
+    return [block for block in board.blocks if block.is_headline]
 
 
 def _is_compared(column: Column) -> bool:

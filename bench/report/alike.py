@@ -60,6 +60,8 @@ def other_question(a: Cell, b: Cell) -> str:
 
     Templates are compared of equal tasks, for those of the pictures learnt on are among them.
     """
+    if a.asked == b.asked:
+        return ""
     fields = ["images", "classes", "labels", "test data"] + ["templates"] * (a.record.task == b.record.task)
     return _first(a.asked, b.asked, fields) or other_support(a, b)
 

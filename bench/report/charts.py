@@ -13,7 +13,7 @@ import numpy as np
 
 from bench import cards, stats
 from bench.api import Record, Suite, Task
-from bench.report.entries import REFERENCE, Headline, Maker, Measure
+from bench.report.entries import MOST, REFERENCE, Headline, Maker, Measure
 from bench.report.footer import machine_names
 from bench.report.groups import by_shots, halves, shifted, shots_title
 from bench.report.model import Chart, Entry, Panel, Point, Row, clean
@@ -201,6 +201,8 @@ def _short(number: int) -> str:
 def _ranks(maker: Maker, headline: Headline, rows: Sequence[Row]) -> Chart:
     """Mean ranks over the headline's parts, with Nemenyi's critical difference."""
     n = len(headline.parts)
+    if not maker.paired_all:
+        return _absent("ranks", f"of {len(rows):,} rows nobody reads it, and it is drawn of up to {MOST}")
     found = {i: [maker.estimate(run, part) for part in headline.parts] for i, run in enumerate(maker.runs)}
     whole = {i: [one.mean for one in all_ if one is not None] for i, all_ in found.items() if None not in all_}
     reason = stats.untestable(n)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +21,8 @@ from bench.report.rows import Run
 REFERENCE = "zero-shot"
 """The method that all others are compared with."""
 APART = "no seed answered all tasks"
+MOST = 200
+"""Rows of which every pair is tested: a sweep of thousands has millions of pairs, and nobody reads its ranks."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +69,19 @@ class Maker:
     """Makes entries, and collects their footnotes in the order of reading."""
 
     runs: Sequence[Run]
-    footnotes: list[str] = field(default_factory=list)
+    footnotes: dict[str, int] = field(default_factory=dict)
     known: dict[tuple, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._spread = functools.lru_cache(maxsize=2 * MOST)(_spread)
+
+    @property
+    def paired_all(self) -> bool:
+        """Whether every pair of rows is tested."""
+        return len(self.runs) <= MOST
+
     def note(self, text: str) -> tuple[int]:
-        text = clean(text)
-        if text not in self.footnotes:
-            self.footnotes.append(text)
-        return (self.footnotes.index(text) + 1,)
+        return (self.footnotes.setdefault(clean(text), len(self.footnotes) + 1),)
 
     def notes(self, reasons: Iterable[str]) -> tuple[int, ...]:
         return tuple(number for reason in reasons for number in self.note(reason))
@@ -97,11 +105,7 @@ class Maker:
         """(S, N): the matrix whose mean is the measure, with a row for each of these seeds."""
         if len(measure.all) == 1:
             return run.right(measure.tasks[0], seeds)
-        return self.once(self._spread, run, measure, tuple(seeds))
-
-    def _spread(self, run: Run, measure: Measure, seeds: Sequence[int]) -> NDArray[np.float64]:
-        tasks, new = ([(run.right(t, seeds), run.ids(t)) for t in part] for part in (measure.tasks, measure.new))
-        return stats.harmonic_spread(tasks, new) if new else stats.spread(tasks)
+        return self._spread(run, measure, tuple(seeds))
 
     def paired(self, a: Run, b: Run, measure: Measure) -> NDArray[np.float64] | str:
         """a - b (S, N) on the same images and seeds, or why there is no such thing; {} stands for b's name."""
@@ -171,6 +175,8 @@ class Maker:
 
     def _standing(self, measure: Measure) -> Standing:
         """Shared ranks by all pairs of rows that answered the same images, Holm's correction over the pairs."""
+        if not self.paired_all:
+            return Standing({}, frozenset(), {}, {})
         able = [run for run in self.runs if self.once(self._estimate, run, measure).estimate is not None]
         same: list[Run] = []
         reasons: dict[Run, str] = {}
@@ -207,7 +213,9 @@ class Maker:
         return Entry(mark=HOLE, notes=self.notes([standing.reasons[run]] if run in standing.reasons else []))
 
     def pairs(self, measure: Measure) -> tuple[tuple[Entry, ...], ...]:
-        """Row minus row, for all rows."""
+        """Row minus row, for all rows; empty where there are too many."""
+        if not self.paired_all:
+            return ()
         pairs = self.standing(measure).pairs
         return tuple(tuple(_pair(pairs, a, b) for b in self.runs) for a in self.runs)
 
@@ -232,7 +240,7 @@ class Maker:
     def reference(self, run: Run) -> Run | Found:
         """The row that this one is compared with, or why there is none."""
         me = run.newest
-        others = [r for r in self.runs if r.newest.method == REFERENCE and r.newest.backbone == me.backbone]
+        others = [r for r in self.once(self._references) if r.newest.backbone == me.backbone]
         if run in others[:1]:
             return Found(mark="reference")
         alike = [r for r in others if not other_model(r.newest, me)]
@@ -241,6 +249,9 @@ class Maker:
             how = f"in precision {me.precision} on" if precision else "with the weights of"
             return Found(mark=HOLE, reasons=(f"{REFERENCE} was not run {how} {me.backbone}",))
         return alike[0]
+
+    def _references(self) -> Sequence[Run]:
+        return [run for run in self.runs if run.newest.method == REFERENCE]
 
     def _against_reference(self, run: Run, measure: Measure) -> Found:
         other = self.reference(run)
@@ -316,6 +327,11 @@ class Maker:
         if not all(map(math.isfinite, values)):
             return Entry(mark=HOLE, notes=self.note("what was measured is not a finite number"))
         return Entry(float(max(values)) if largest else statistics.fmean(values))
+
+
+def _spread(run: Run, measure: Measure, seeds: Sequence[int]) -> NDArray[np.float64]:
+    tasks, new = ([(run.right(t, seeds), run.ids(t)) for t in part] for part in (measure.tasks, measure.new))
+    return stats.harmonic_spread(tasks, new) if new else stats.spread(tasks)
 
 
 def _apart(run: Run, other: Run, measure: Measure) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bench.report.entries import REFERENCE, Headline, Maker
+from bench.report.entries import MOST, REFERENCE, Headline, Maker
 from bench.report.model import Row
 from bench.report.rows import Run
 from bench.stats.ranks import EXACT
@@ -94,6 +94,13 @@ def _tests(maker: Maker, headline: Headline) -> Topics:
             f"meet on one task without seeds; Holm's correction over {counted(compared, 'row')}.",
         )
     ranked = len(maker.standing(headline.measure).ranks)
+    if not maker.paired_all:
+        n = len(maker.runs)
+        yield (
+            "rank",
+            f"No ranks, best or ties: these take a test of every pair of rows, {n * (n - 1) // 2:,} of {n:,} rows, and "
+            f"are made of up to {MOST} rows. python -m bench compare tests one pair.",
+        )
     if ranked > 1:
         yield (
             "rank",
@@ -151,6 +158,8 @@ def _machine(known: Mapping[str, Any]) -> str:
 
 
 def _who(titles: Sequence[str], rows: Sequence[Row]) -> str:
+    if len(titles) > MOST:
+        return f"{len(titles):,} of {len(rows):,} rows" if len(titles) < len(rows) else "all rows"
     return "all rows" if len(titles) == len(rows) > 1 else ", ".join(titles)
 
 

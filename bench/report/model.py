@@ -77,8 +77,8 @@ class Bin:
 class Block:
     """Columns that belong together: of one data set, one number of shots, or a mean. entries[i][j]: row i, column j.
 
-    The block of the headline also has pairs[i][k], row i minus row k by the headline's measure, and reliability[i],
-    the bins of row i's confidence from 0 to 1.
+    The block of the headline also has reliability[i], the bins of row i's confidence from 0 to 1, and pairs[i][k], row
+    i minus row k by the headline's measure; these are empty where there are too many rows to test them.
     """
 
     title: str
@@ -86,6 +86,10 @@ class Block:
     entries: tuple[tuple[Entry, ...], ...]
     pairs: tuple[tuple[Entry, ...], ...] = ()
     reliability: tuple[tuple[Bin, ...], ...] = ()
+
+    @property
+    def is_headline(self) -> bool:
+        return bool(self.reliability)
 
 
 @dataclass(frozen=True)
@@ -145,8 +149,8 @@ class Leaderboard:
 
     @property
     def headline(self) -> Block:
-        """The block that the charts are about: the last one with all pairs."""
-        return next(block for block in reversed(self.blocks) if block.pairs)
+        """The block that the charts are about: the last one of its kind."""
+        return next(block for block in reversed(self.blocks) if block.is_headline)
 
 
 def clean(text: str) -> str:

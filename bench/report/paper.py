@@ -62,7 +62,7 @@ def paper(suite: Suite, board: Leaderboard, tables: Sequence[PublishedTable] = (
 
     blocks = []
     for block in board.blocks:
-        if not block.pairs:  # one of the data sets alone, and no average
+        if not block.is_headline:  # one of the data sets alone, and no average
             continue
         columns = [j for j, c in enumerate(block.columns) if c.kind == "accuracy" and c.shown]
         entries = tuple(tuple(entry(place, block, j) for j in columns) for place in order)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,8 +41,16 @@ class Run:
         learns = self.newest.setting.startswith(("few-shot", "fine-tune"))
         return self.cells.get(task if learns else cards.unsupported(task), {})
 
-    def done(self, task: Task) -> dict[int, Cell]:
-        return {seed: cell for seed, cell in sorted(self.of(task).items()) if cell.record.status == "done"}
+    def done(self, task: Task) -> Mapping[int, Cell]:
+        """Those of them that were answered, by seed."""
+        if task not in self._done:
+            cells = sorted(self.of(task).items())
+            self._done[task] = {seed: cell for seed, cell in cells if cell.record.status == "done"}
+        return self._done[task]
+
+    @functools.cached_property
+    def _done(self) -> dict[Task, dict[int, Cell]]:
+        return {}
 
     def common(self, tasks: Iterable[Task]) -> tuple[int, ...]:
         """Seeds that answered all of these tasks."""
@@ -123,18 +130,19 @@ def _json(value: Any) -> str:
 
 def titles(runs: Sequence[Run]) -> list[str]:
     """Each method's title; where it is not the only one of that title, with just that in which it differs."""
+    values: dict[str, dict[str, set[str]]] = {}  # title -> what its rows may differ in -> how they do
+    for run in runs:
+        me = run.newest
+        fields = {f"field {name}": _json(value) for name, value in me.fields.items()}
+        for what, value in {**fields, "method": me.method, "backbone": me.backbone}.items():
+            values.setdefault(me.title, {}).setdefault(what, set()).add(value)
     titles = []
     for run in runs:
         me = run.newest
-        twins = [other.newest for other in runs if other.newest.title == me.title]
-        words = []
-        if any(other.method != me.method for other in twins):
-            words.append(me.method)
-        for name, value in me.fields.items():
-            if any(name in other.fields and _json(other.fields[name]) != _json(value) for other in twins):
-                words.append(f"{name} = {_short(value)}")
-        if any(other.backbone != me.backbone for other in twins):
-            words.append(f"on {me.backbone}")
+        differs = {what for what, found in values[me.title].items() if len(found) > 1}
+        words = [me.method] * ("method" in differs)
+        words += [f"{name} = {_short(value)}" for name, value in me.fields.items() if f"field {name}" in differs]
+        words += [f"on {me.backbone}"] * ("backbone" in differs)
         said = ", ".join(map(short, words))
         titles.append(clean(short(me.title) + (f" ({said})" if words else "")))
     return titles
@@ -174,9 +182,9 @@ def listed(run: Run) -> tuple[dict[str, Any], ...]:
             "images": len(cell.ids),
             "accuracy": float(cell.right.mean()) if len(cell.ids) else None,
             "ece": cell.ece,
-            "cost": dataclasses.asdict(cell.record.cost),
+            "cost": vars(cell.record.cost),
             "notes": list(cell.record.notes),
-            "provenance": dict(cell.record.provenance),
+            "provenance": cell.record.provenance,
         }
         for task in sorted(run.cells, key=lambda task: task.name)
         for _, cell in sorted(run.cells[task].items())
