@@ -163,10 +163,11 @@ def main() -> None:
 def draw(found: list[dict], path: Path) -> None:
     """Seconds of the processor by cells, a line a step, both axes logarithmic."""
     sns.set_theme(style="whitegrid")
-    figure = matplotlib.figure.Figure(figsize=(6, 4), layout="constrained")
+    figure = matplotlib.figure.Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
     columns = {key: [row[key] for row in found] for key in found[0]}
     sns.lineplot(x=columns["cells"], y=columns["processor_s"], hue=columns["step"], marker="o", ax=axes)
+    sns.move_legend(axes, "upper left", bbox_to_anchor=(1, 1))
     axes.axhline(10, color="0.4", linewidth=1, linestyle="--")
     axes.set(xscale="log", yscale="log", xlabel="cells", ylabel="processor seconds")
     figure.savefig(path, dpi=150)
