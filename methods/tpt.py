@@ -102,7 +102,7 @@ class TPT:
 @register("coop-tpt", title="CoOp + TPT", family="tpt", extra=True)
 @dataclass(frozen=True)
 class CoOpTPT:
-    """CoOp's fit (`fit_lr`, `batch`, `epochs`, `augment`), then TPT's episodes (`keep`, `steps`, `lr`, `weight_decay`)."""
+    """CoOp's fit (`fit_lr`, `batch`, `epochs`, `augment`), TPT's episodes (`keep`, `steps`, `lr`, `weight_decay`)."""
 
     init: str = "a photo of a"
     length: int = 4
