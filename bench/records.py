@@ -26,7 +26,6 @@ import sys
 import uuid
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import MISSING, fields, is_dataclass
@@ -48,9 +47,6 @@ ARRAYS: dict[str, type] = {
     "confidence": np.float32,
 }
 """The arrays of a cell that is done, each (n,)."""
-saves: Counter[Path] = Counter()
-"""Cells that this process has put into a folder. It looks for what dead ones left there at the 1st, 2nd, 4th, 8th, for
-to list a hundred thousand names takes a while; a run does so at its start besides."""
 NUMBERS = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 
 
@@ -129,8 +125,7 @@ def save(record: Record, root: str | Path, *, replace: bool = False) -> Path:
     with interrupts.held():
         try:
             make_folder(place.parent)
-            saves[place.parent] += 1
-            if saves[place.parent].bit_count() == 1:
+            if _saved_in(place.parent).bit_count() == 1:
                 sweep(place.parent)
             temporary = new_temporary(place.parent)
             point("cell.temporary")
@@ -153,6 +148,18 @@ def save(record: Record, root: str | Path, *, replace: bool = False) -> Path:
             if temporary is not None:
                 shutil.rmtree(temporary, ignore_errors=True)
     return place
+
+
+_saved: list[tuple[Path, int]] = []
+
+
+def _saved_in(parent: Path) -> int:
+    """Which cell in a row it is that this process puts into that folder. It looks for what dead processes left at the
+    1st, 2nd, 4th, 8th, for to list a hundred thousand names takes a while; a run does so at its start besides.
+    """
+    number = 1 + sum(count for path, count in _saved if path == parent)
+    _saved[:] = [(parent, number)]
+    return number
 
 
 def put(temporary: Path, place: Path, keep: Callable[[Path], bool], what: str) -> None:

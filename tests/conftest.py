@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +20,9 @@ from bench.backbone import OpenClip, Transform, embedded, weights_hash
 from bench.backbone.untrained import small_vit
 
 torch.set_num_threads(1)
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # a shell's background jobs ignore Ctrl-C and would pass that on to the commands under test; a terminal does not
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def random_backbone(seed: int = 0) -> OpenClip:

@@ -132,7 +132,9 @@ def test_the_processes_end_with_the_one_that_plans_however_it_ends(
     plugin = tmp_path / "trouble.py"
     plugin.write_text(PLUGIN)
     words = ["--suite", "smoke", "--methods", "sleeps", "--plugin", str(plugin), "--results", str(tmp_path / "results")]
-    with subprocess.Popen([sys.executable, "-m", "bench", "run", *words, "--jobs", "2"], stderr=subprocess.PIPE) as run:
+    command = [sys.executable, "-m", "bench", "run", *words, "--jobs", "2"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as run, contextlib.ExitStack() as afterwards:
+        afterwards.callback(run.kill)
         while len(list(tmp_path.glob("results/cells/*/cell.json"))) < 2:  # then one process waits, the other hangs
             assert run.poll() is None
             time.sleep(0.1)

@@ -101,15 +101,7 @@ def test_report_makes_the_tables_from_the_cells_alone(smoke) -> None:
 
 def test_a_killed_run_goes_on_where_it_was(smoke, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bench", *SMOKE, "--results", str(tmp_path)]
-    # a shell's background jobs ignore SIGINT and would pass that on; a user's terminal does not
-    process = subprocess.Popen(
-        command,
-        cwd=HERE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    process = subprocess.Popen(command, cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     cells = tmp_path / "cells"
     while process.poll() is None and not (cells.is_dir() and any(cells.glob("[!.]*"))):
         time.sleep(0.02)
